@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The planner: [`build`] carves a board into partitions, [`check`] proves the result without knowing how it was made.
+//! Both run on the PC, against a reference tree, and on the board, against the live one.
+
+mod types;
+
+pub use types::*;
