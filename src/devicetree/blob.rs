@@ -1,0 +1,421 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Validates a blob and rewrites it in normal form (Devicetree Specification, chapter 5). Trusts nothing.
+
+use alloc::vec::Vec;
+
+use super::error::{Block, TreeError};
+
+/// The most content that is read or written, in bytes.
+pub const MAX_SIZE: u64 = 4 << 20;
+/// The deepest level of a node; the root's is 0.
+pub const MAX_DEPTH: usize = 32;
+/// The longest name of a node or property, in bytes without its NUL.
+pub const MAX_NAME: usize = 255;
+/// The size of the header of version 17, in bytes.
+pub const HEADER_SIZE: usize = 40;
+
+pub(super) const MAGIC: u32 = 0xd00d_feed;
+pub(super) const BEGIN_NODE: u32 = 1;
+pub(super) const END_NODE: u32 = 2;
+pub(super) const PROPERTY: u32 = 3;
+pub(super) const NOP: u32 = 4;
+pub(super) const END: u32 = 9;
+
+/// The fields of a header.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Header {
+    total_size: u32,
+    structure_offset: u32,
+    strings_offset: u32,
+    reservations_offset: u32,
+    boot_cpu: u32,
+    strings_size: u32,
+    /// Version 16 does not say it.
+    structure_size: Option<u32>,
+}
+
+impl Header {
+    /// Reads a header and checks magic and version.
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, TreeError> {
+        let mut cursor = Cursor { bytes, at: 0 };
+        let mut word = || {
+            let given = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            cursor
+                .word()
+                .ok_or(TreeError::TooShort { needed: 40, given })
+        };
+        let magic = word()?;
+        if magic != MAGIC {
+            return Err(TreeError::BadMagic { found: magic });
+        }
+        let (total_size, structure_offset, strings_offset) = (word()?, word()?, word()?);
+        let (reservations_offset, version, last_compatible) = (word()?, word()?, word()?);
+        let (boot_cpu, strings_size, structure_size) = (word()?, word()?, word()?);
+        if version < 16 || last_compatible > 17 {
+            return Err(TreeError::UnsupportedVersion {
+                version,
+                last_compatible,
+            });
+        }
+        let structure_size = (version >= 17).then_some(structure_size);
+        Ok(Self {
+            total_size,
+            structure_offset,
+            strings_offset,
+            reservations_offset,
+            boot_cpu,
+            strings_size,
+            structure_size,
+        })
+    }
+
+    /// Returns where the content ends, in bytes from the blob's start.
+    pub(super) fn extent(&self) -> Result<u64, TreeError> {
+        let total = u64::from(self.total_size);
+        let (structure, strings) = (
+            u64::from(self.structure_offset),
+            u64::from(self.strings_offset),
+        );
+        let strings_end = strings.saturating_add(u64::from(self.strings_size));
+        if strings_end > total {
+            return Err(TreeError::BlockOutside {
+                block: Block::Strings,
+            });
+        }
+        let structure_end = match self.structure_size {
+            Some(size) => structure.saturating_add(u64::from(size)),
+            None if structure < strings => strings,
+            None => total,
+        };
+        if structure_end > total {
+            return Err(TreeError::BlockOutside {
+                block: Block::Structure,
+            });
+        }
+        let mut end = strings_end.max(structure_end).max(40);
+        // The header does not say how long the reservations are; usually they come first.
+        if u64::from(self.reservations_offset) >= end {
+            end = total;
+        }
+        if end > MAX_SIZE {
+            return Err(TreeError::TooLarge { size: end });
+        }
+        Ok(end)
+    }
+}
+
+/// What a node's place in the tree is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outline {
+    /// The parent's number; the root's is 0, its own.
+    pub(super) parent: u32,
+    /// The number behind the last node of the subtree.
+    pub(super) end: u32,
+    /// How many properties it has.
+    pub(super) property_count: u32,
+}
+
+/// A blob in normal form.
+pub(super) struct Normalised {
+    /// The blob: header, reservations, structure, strings, without gaps.
+    pub(super) blob: Vec<u8>,
+    /// Its nodes, depth first.
+    pub(super) outline: Vec<Outline>,
+}
+
+/// Validates a blob and rewrites it.
+pub(super) fn normalise(bytes: &[u8]) -> Result<Normalised, TreeError> {
+    let header = Header::read(bytes)?;
+    let extent = header.extent()?;
+    let given = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    let content = usize::try_from(extent)
+        .ok()
+        .and_then(|end| bytes.get(..end));
+    let content = content.ok_or(TreeError::TooShort {
+        needed: extent,
+        given,
+    })?;
+
+    let reservations = reservations(content, &header)?;
+    let structure = block(
+        content,
+        Block::Structure,
+        header.structure_offset,
+        header.structure_size,
+        4,
+    )?;
+    let strings = block(
+        content,
+        Block::Strings,
+        header.strings_offset,
+        Some(header.strings_size),
+        1,
+    )?;
+    let mut walk = Walk {
+        strings,
+        output: Vec::with_capacity(structure.len()),
+        outline: Vec::new(),
+        open: Vec::new(),
+    };
+    walk.run(structure)?;
+    let blob = assemble(reservations, &walk.output, strings, header.boot_cpu)
+        .ok_or(TreeError::TooLarge { size: extent })?;
+    Ok(Normalised {
+        blob,
+        outline: walk.outline,
+    })
+}
+
+/// Joins the blocks behind a header of version 17. `reservations` and `structure` have their end markers. Returns `None`
+/// when the blob is too large for the format.
+pub(super) fn assemble(
+    reservations: &[u8],
+    structure: &[u8],
+    strings: &[u8],
+    boot_cpu: u32,
+) -> Option<Vec<u8>> {
+    let structure_offset = HEADER_SIZE.checked_add(reservations.len())?;
+    let strings_offset = structure_offset.checked_add(structure.len())?;
+    // The end is aligned so that a blob may follow a blob.
+    let total = strings_offset
+        .checked_add(strings.len())?
+        .checked_next_multiple_of(8)?;
+    let mut blob = Vec::with_capacity(total);
+    for word in [
+        MAGIC,
+        u32::try_from(total).ok()?,
+        u32::try_from(structure_offset).ok()?,
+        u32::try_from(strings_offset).ok()?,
+        u32::try_from(HEADER_SIZE).ok()?,
+        17,
+        16,
+        boot_cpu,
+        u32::try_from(strings.len()).ok()?,
+        u32::try_from(structure.len()).ok()?,
+    ] {
+        blob.extend_from_slice(&word.to_be_bytes());
+    }
+    blob.extend_from_slice(reservations);
+    blob.extend_from_slice(structure);
+    blob.extend_from_slice(strings);
+    blob.resize(total, 0);
+    Some(blob)
+}
+
+/// Tells whether a node other than the root may have this name.
+pub(super) fn is_node_name(name: &[u8]) -> bool {
+    is_property_name(name) && !name.contains(&b'/')
+}
+
+/// Tells whether a property may have this name.
+pub(super) fn is_property_name(name: &[u8]) -> bool {
+    !name.is_empty() && name.len() <= MAX_NAME && name.iter().all(u8::is_ascii_graphic)
+}
+
+/// Returns the bytes of a block. Without a size it goes to the end of the content.
+fn block(
+    content: &[u8],
+    block: Block,
+    offset: u32,
+    size: Option<u32>,
+    align: usize,
+) -> Result<&[u8], TreeError> {
+    let outside = TreeError::BlockOutside { block };
+    let Ok(start) = usize::try_from(offset) else {
+        return Err(outside);
+    };
+    if !start.is_multiple_of(align) {
+        return Err(TreeError::Misaligned { block });
+    }
+    let end = match size {
+        Some(size) => usize::try_from(size)
+            .ok()
+            .and_then(|size| start.checked_add(size)),
+        None => Some(content.len()),
+    };
+    end.and_then(|end| content.get(start..end)).ok_or(outside)
+}
+
+/// Returns the memory reservations with their end marker.
+fn reservations<'a>(content: &'a [u8], header: &Header) -> Result<&'a [u8], TreeError> {
+    let bytes = block(
+        content,
+        Block::Reservations,
+        header.reservations_offset,
+        None,
+        8,
+    )?;
+    let count = bytes
+        .chunks_exact(16)
+        .position(|entry| entry.iter().all(|byte| *byte == 0));
+    let end = count.and_then(|count| count.checked_add(1)?.checked_mul(16));
+    end.and_then(|end| bytes.get(..end))
+        .ok_or(TreeError::ReservationsWithoutEnd)
+}
+
+/// The walk over a structure block.
+struct Walk<'a> {
+    strings: &'a [u8],
+    output: Vec<u8>,
+    outline: Vec<Outline>,
+    /// Numbers of the nodes that are open, the innermost last.
+    open: Vec<u32>,
+}
+
+impl Walk<'_> {
+    /// Checks each token and writes all but the NOPs.
+    fn run(&mut self, structure: &[u8]) -> Result<(), TreeError> {
+        let mut cursor = Cursor {
+            bytes: structure,
+            at: 0,
+        };
+        // Whether the innermost open node may still have properties.
+        let mut in_properties = false;
+        loop {
+            let offset = cursor.at;
+            let token = cursor.word().ok_or(TreeError::Truncated { offset })?;
+            match token {
+                NOP => {}
+                BEGIN_NODE => {
+                    self.begin_node(&mut cursor, offset)?;
+                    in_properties = true;
+                }
+                PROPERTY if in_properties => self.property(&mut cursor, offset)?,
+                PROPERTY if !self.open.is_empty() => {
+                    return Err(TreeError::PropertyAfterChild { offset });
+                }
+                END_NODE => {
+                    self.end_node()
+                        .ok_or(TreeError::BadToken { offset, token })?;
+                    in_properties = false;
+                }
+                END if self.open.is_empty() && !self.outline.is_empty() => {
+                    self.push(END);
+                    return Ok(());
+                }
+                END => return Err(TreeError::NotOneRoot { offset }),
+                _ => return Err(TreeError::BadToken { offset, token }),
+            }
+        }
+    }
+
+    fn begin_node(&mut self, cursor: &mut Cursor<'_>, offset: usize) -> Result<(), TreeError> {
+        let name = cursor.name().ok_or(TreeError::BadName { offset })?;
+        let parent = self.open.last().copied();
+        let name = match parent {
+            Some(_) if is_node_name(name) => name,
+            Some(_) => return Err(TreeError::BadName { offset }),
+            None if !self.outline.is_empty() => return Err(TreeError::NotOneRoot { offset }),
+            None if name.is_empty() || name == b"/" => b"",
+            None => return Err(TreeError::BadName { offset }),
+        };
+        if self.open.len() > MAX_DEPTH {
+            return Err(TreeError::TooDeep { offset });
+        }
+        // Cannot fail: a node takes at least 8 of MAX_SIZE bytes.
+        let number =
+            u32::try_from(self.outline.len()).map_err(|_| TreeError::TooDeep { offset })?;
+        self.outline.push(Outline {
+            parent: parent.unwrap_or(0),
+            end: 0,
+            property_count: 0,
+        });
+        self.open.push(number);
+        self.push(BEGIN_NODE);
+        self.output.extend_from_slice(name);
+        self.output.push(0);
+        self.pad();
+        Ok(())
+    }
+
+    fn property(&mut self, cursor: &mut Cursor<'_>, offset: usize) -> Result<(), TreeError> {
+        let truncated = TreeError::Truncated { offset };
+        let (Some(length), Some(name)) = (cursor.word(), cursor.word()) else {
+            return Err(truncated);
+        };
+        let Some(value) = usize::try_from(length)
+            .ok()
+            .and_then(|length| cursor.bytes(length))
+        else {
+            return Err(truncated);
+        };
+        let text = usize::try_from(name)
+            .ok()
+            .and_then(|name| self.strings.get(name..))
+            .and_then(terminated);
+        if !text.is_some_and(is_property_name) {
+            return Err(TreeError::BadName { offset });
+        }
+        if let Some(node) = self.innermost() {
+            node.property_count = node.property_count.saturating_add(1);
+        }
+        self.push(PROPERTY);
+        self.push(length);
+        self.push(name);
+        self.output.extend_from_slice(value);
+        self.pad();
+        Ok(())
+    }
+
+    /// Closes the innermost node; `None` when none is open.
+    fn end_node(&mut self) -> Option<()> {
+        let end = u32::try_from(self.outline.len()).ok()?;
+        self.innermost()?.end = end;
+        self.open.pop();
+        self.push(END_NODE);
+        Some(())
+    }
+
+    fn innermost(&mut self) -> Option<&mut Outline> {
+        let number = self.open.last().copied()?;
+        self.outline.get_mut(usize::try_from(number).ok()?)
+    }
+
+    fn push(&mut self, word: u32) {
+        self.output.extend_from_slice(&word.to_be_bytes());
+    }
+
+    fn pad(&mut self) {
+        while !self.output.len().is_multiple_of(4) {
+            self.output.push(0);
+        }
+    }
+}
+
+/// A reading position in a structure block.
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn word(&mut self) -> Option<u32> {
+        let (word, _) = self.bytes.get(self.at..)?.split_first_chunk()?;
+        self.at = self.at.checked_add(4)?;
+        Some(u32::from_be_bytes(*word))
+    }
+
+    /// Takes `length` bytes and the padding behind them.
+    fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
+        let end = self.at.checked_add(length)?;
+        let taken = self.bytes.get(self.at..end)?;
+        self.at = end.checked_next_multiple_of(4)?;
+        Some(taken)
+    }
+
+    /// Takes a NUL-terminated name, without its NUL, and the padding behind it.
+    fn name(&mut self) -> Option<&'a [u8]> {
+        let name = terminated(self.bytes.get(self.at..)?)?;
+        self.bytes(name.len().checked_add(1)?)?;
+        Some(name)
+    }
+}
+
+/// Returns the bytes up to the first NUL, when that comes within the length of a name.
+fn terminated(bytes: &[u8]) -> Option<&[u8]> {
+    let length = bytes
+        .iter()
+        .take(MAX_NAME.saturating_add(1))
+        .position(|byte| *byte == 0)?;
+    bytes.get(..length)
+}
