@@ -2,6 +2,12 @@
 //! The planner: [`build`] carves a board into partitions, [`check`] proves the result without knowing how it was made.
 //! Both run on the PC, against a reference tree, and on the board, against the live one.
 
+mod board;
+mod error;
 mod types;
+mod units;
 
+pub use board::*;
+pub use error::*;
 pub use types::*;
+pub use units::Size;

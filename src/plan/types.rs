@@ -4,6 +4,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::error::PlanError;
 use crate::addr::{Ipa, IpaRange, Pa, PaRange};
 use crate::config::{FaultPolicy, FileRange};
 use crate::id::{CpuId, Intid, Mpidr, PartitionId, Trigger, VcpuId, Vmid};
@@ -24,8 +25,49 @@ pub struct Plan {
     pub hypervisor: Vec<HypervisorRange>,
     /// The housekeeping CPU.
     pub housekeeping: CpuId,
-    /// The partitions, in the order of their ids.
+    /// The partitions that can run, in the order of their ids. An id is the place in the configuration, so that ids
+    /// have gaps where a partition was refused: use [`Plan::partition`].
     pub partitions: Vec<PartitionPlan>,
+}
+
+impl Plan {
+    /// Returns the partition with this id, or `None` if there is none or it was refused.
+    pub fn partition(&self, id: PartitionId) -> Option<&PartitionPlan> {
+        self.partitions.iter().find(|partition| partition.id == id)
+    }
+}
+
+/// What planning gives: the partitions that can run, and all that is wrong with the others.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The partitions that can run.
+    pub plan: Plan,
+    /// The partitions that cannot, each with every reason found.
+    pub refused: Vec<Refusal>,
+    /// What is wrong with the whole: nothing may be started.
+    pub errors: Vec<PlanError>,
+    /// What was planned otherwise than written, as the board lacks it: an error on the PC, a warning at boot.
+    pub replaced: Vec<PlanError>,
+}
+
+impl Outcome {
+    /// Returns each error once: one between two partitions is listed for the first of them only.
+    pub fn all_errors(&self) -> impl Iterator<Item = &PlanError> {
+        let of_partitions = self.refused.iter().flat_map(|refusal| &refusal.errors);
+        let once = of_partitions.filter(|error| error.other.is_none_or(|other| error.at <= other));
+        self.errors.iter().chain(&self.replaced).chain(once)
+    }
+}
+
+/// A partition that cannot run on this board.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// Which one.
+    pub id: PartitionId,
+    /// Its name.
+    pub name: String,
+    /// Why, at least one.
+    pub errors: Vec<PlanError>,
 }
 
 /// A range that the hypervisor keeps from every partition.
@@ -40,7 +82,7 @@ pub struct HypervisorRange {
 /// One partition.
 #[derive(Clone, Debug)]
 pub struct PartitionPlan {
-    /// Its id, equal to its place in [`Plan::partitions`].
+    /// Its id: its place in the configuration.
     pub id: PartitionId,
     /// Its name.
     pub name: String,
@@ -50,9 +92,9 @@ pub struct PartitionPlan {
     pub vcpus: Vec<VcpuPlan>,
     /// Its RAM.
     pub memory: Vec<MemoryPlan>,
-    /// Device pages passed through.
+    /// Device pages passed through, IPA = PA, ascending. GICV is in `gic` only.
     pub mappings: Vec<DeviceMapping>,
-    /// Physical interrupts it owns: SPIs of its devices.
+    /// Physical interrupts it owns: SPIs of its devices, ascending.
     pub interrupts: Vec<InterruptPlan>,
     /// Devices passed through.
     pub devices: Vec<DevicePlan>,
@@ -133,8 +175,21 @@ pub struct DevicePlan {
     pub path: String,
     /// Its registers, as the tree gives them.
     pub registers: Vec<PaRange>,
+    /// Why the partition reaches it.
+    pub reach: Reach,
+    /// Its interrupts, a part of [`PartitionPlan::interrupts`].
+    pub interrupts: Vec<Intid>,
     /// How its bus mastering is stopped before a restart; see [`DmaQuiesce`].
     pub dma: Dma,
+}
+
+/// Why a partition reaches a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Its author gave it.
+    Given,
+    /// It lies in a page of a device that was given; it is not in the guest's tree and its interrupts are nobody's.
+    SharesPage,
 }
 
 /// What is known of a device as a bus master.
