@@ -44,6 +44,8 @@ pub mod console;
 #[forbid(unsafe_code)]
 pub mod device;
 #[forbid(unsafe_code)]
+pub mod exit;
+#[forbid(unsafe_code)]
 pub mod fault;
 #[forbid(unsafe_code)]
 pub mod idregs;
