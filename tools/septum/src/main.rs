@@ -1,3 +1,30 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command `septum`.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use septum_tool::run;
+
+/// Septum, a static-partitioning hypervisor for AArch64 boards: the command for the PC
+#[derive(Parser)]
+#[command(name = "septum", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::RunArgs),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+    };
+    result.unwrap_or_else(|error: anyhow::Error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

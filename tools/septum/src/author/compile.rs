@@ -29,31 +29,19 @@ pub struct Compiled {
 /// # Errors
 /// Each file that is missing, cannot be read or is not what it should be.
 pub fn compile(system: &System, find: Find) -> Result<Compiled, Vec<Diagnostic>> {
-    let mut files = Files {
-        find,
-        read: HashMap::new(),
-        writer: Writer::new(),
-        errors: Vec::new(),
-    };
-    let partitions: Vec<Option<config::Partition>> = system
-        .partitions
-        .iter()
-        .map(|partition| compile_partition(partition, &mut files))
-        .collect();
+    let mut files = Files { find, read: HashMap::new(), writer: Writer::new(), errors: Vec::new() };
+    let partitions: Vec<Option<config::Partition>> =
+        system.partitions.iter().map(|partition| compile_partition(partition, &mut files)).collect();
     let (Some(partitions), []) = (partitions.into_iter().collect(), files.errors.as_slice()) else {
         return Err(files.errors);
     };
-    let manifest = Manifest {
-        platform: system.platform.value.clone(),
-        hypervisor: system.hypervisor.clone(),
-        partitions,
-    };
+    let manifest =
+        Manifest { platform: system.platform.value.clone(), hypervisor: system.hypervisor.clone(), partitions };
     match files.writer.finish(&manifest) {
         Ok(bundle) => Ok(Compiled { manifest, bundle }),
-        Err(error) => Err(vec![
-            Diagnostic::new(format!("the bundle cannot be written: {error}"))
-                .at(&system.platform.span, ""),
-        ]),
+        Err(error) => {
+            Err(vec![Diagnostic::new(format!("the bundle cannot be written: {error}")).at(&system.platform.span, "")])
+        }
     }
 }
 
@@ -81,46 +69,26 @@ fn compile_partition(partition: &Partition, files: &mut Files) -> Option<config:
 fn compile_kernel(source: &KernelSource, files: &mut Files) -> Option<Kernel> {
     let stated = match (&source.load, &source.entry) {
         (None, None) => Stated::Nothing,
-        (Some(load), Some(entry)) => Stated::Raw {
-            load: load.value,
-            entry: entry.value,
-        },
+        (Some(load), Some(entry)) => Stated::Raw { load: load.value, entry: entry.value },
         (Some(one), None) | (None, Some(one)) => {
-            let missing = if source.load.is_some() {
-                "entry"
-            } else {
-                "load"
-            };
-            let error = Diagnostic::new(format!(
-                "a raw binary needs both `load` and `entry`, and `{missing}` is missing"
-            ));
-            files.errors.push(error.at(&one.span, "").help(format!(
-                "add `{missing}`, such as `{missing} = \"0x4028_0000\"`"
-            )));
+            let missing = if source.load.is_some() { "entry" } else { "load" };
+            let error =
+                Diagnostic::new(format!("a raw binary needs both `load` and `entry`, and `{missing}` is missing"));
+            files
+                .errors
+                .push(error.at(&one.span, "").help(format!("add `{missing}`, such as `{missing} = \"0x4028_0000\"`")));
             return None;
         }
     };
     let path = files.path(&source.file)?;
-    let Files {
-        read,
-        writer,
-        errors,
-        ..
-    } = files;
+    let Files { read, writer, errors, .. } = files;
     let bytes = read.get(&path)?;
-    let shown = path.file_name().map_or_else(
-        || source.file.value.clone(),
-        |name| name.to_string_lossy().into_owned(),
-    );
+    let shown = path.file_name().map_or_else(|| source.file.value.clone(), |name| name.to_string_lossy().into_owned());
     match kernel::lower(bytes, &shown, stated, writer) {
         Ok(kernel) => Some(kernel),
         Err(wrong) => {
             let title = format!("the kernel `{}` is {}", source.file.value, wrong.what);
-            errors.push(
-                Diagnostic::new(title)
-                    .at(&source.file.span, "")
-                    .help(wrong.help),
-            );
+            errors.push(Diagnostic::new(title).at(&source.file.span, "").help(wrong.help));
             None
         }
     }
@@ -166,8 +134,7 @@ impl Files<'_> {
         let bytes = self.read.get(&path)?;
         if bytes.is_empty() {
             let error = Diagnostic::new(format!("`{}` is empty", name.value)).at(&name.span, "");
-            self.errors
-                .push(error.help("build or copy it again, or leave the key out"));
+            self.errors.push(error.help("build or copy it again, or leave the key out"));
             return None;
         }
         Some(self.writer.add(bytes))
@@ -193,32 +160,16 @@ pub fn beside(config: &Path, name: &str) -> anyhow::Result<PathBuf> {
     }
     let names: Vec<String> = path
         .parent()
-        .and_then(|folder| {
-            fs::read_dir(if folder.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                folder
-            })
-            .ok()
-        })
+        .and_then(|folder| fs::read_dir(if folder.as_os_str().is_empty() { Path::new(".") } else { folder }).ok())
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .collect();
-    let wanted = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or(name);
+    let wanted = path.file_name().and_then(|name| name.to_str()).unwrap_or(name);
     let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
     names.sort_unstable();
     match super::schema::nearest(wanted, &names) {
-        Some(near) => anyhow::bail!(
-            "there is no file {}; did you mean `{near}`?",
-            path.display()
-        ),
-        None => anyhow::bail!(
-            "there is no file {}: files are looked for beside the configuration",
-            path.display()
-        ),
+        Some(near) => anyhow::bail!("there is no file {}; did you mean `{near}`?", path.display()),
+        None => anyhow::bail!("there is no file {}: files are looked for beside the configuration", path.display()),
     }
 }

@@ -39,12 +39,7 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// Starts an error with what is wrong.
     pub fn new(title: impl Into<String>) -> Self {
-        Self {
-            title: title.into(),
-            primary: None,
-            others: Vec::new(),
-            help: Vec::new(),
-        }
+        Self { title: title.into(), primary: None, others: Vec::new(), help: Vec::new() }
     }
 
     /// Shows the place that is at fault; `label` may be empty.
@@ -87,11 +82,7 @@ impl Report {
     /// Joins errors with the file they are about; `text` is what their places point into.
     pub fn new(path: &Path, text: &str, mut errors: Vec<Diagnostic>) -> Self {
         errors.sort_by_key(|error| error.primary.as_ref().map_or(0, |(span, _)| span.start));
-        Self {
-            path: path.to_owned(),
-            text: text.to_owned(),
-            errors,
-        }
+        Self { path: path.to_owned(), text: text.to_owned(), errors }
     }
 
     /// Returns how many errors there are.
@@ -107,17 +98,10 @@ impl Report {
         };
         // The titles are sentences with figures in them: they are not to be cut.
         let renderer = renderer.term_width(160);
-        let mut shown: Vec<String> = self
-            .errors
-            .iter()
-            .map(|error| renderer.render(&[self.group(error)]))
-            .collect();
+        let mut shown: Vec<String> = self.errors.iter().map(|error| renderer.render(&[self.group(error)])).collect();
         shown.push(match self.errors.len() {
             1 => format!("{}: 1 error; nothing was written", self.path.display()),
-            count => format!(
-                "{}: {count} errors; nothing was written",
-                self.path.display()
-            ),
+            count => format!("{}: {count} errors; nothing was written", self.path.display()),
         });
         shown.join("\n\n")
     }
@@ -127,28 +111,15 @@ impl Report {
         let path = self.path.display().to_string();
         let mut snippet = Snippet::source(self.text.as_str()).path(path);
         if let Some((span, label)) = &error.primary {
-            snippet = snippet.annotation(
-                AnnotationKind::Primary
-                    .span(self.clip(span))
-                    .label(label.as_str()),
-            );
+            snippet = snippet.annotation(AnnotationKind::Primary.span(self.clip(span)).label(label.as_str()));
         }
         for (span, label) in &error.others {
-            snippet = snippet.annotation(
-                AnnotationKind::Context
-                    .span(self.clip(span))
-                    .label(label.as_str()),
-            );
+            snippet = snippet.annotation(AnnotationKind::Context.span(self.clip(span)).label(label.as_str()));
         }
         if error.primary.is_some() {
             group = group.element(snippet);
         }
-        group.elements(
-            error
-                .help
-                .iter()
-                .map(|help| Level::HELP.message(help.as_str())),
-        )
+        group.elements(error.help.iter().map(|help| Level::HELP.message(help.as_str())))
     }
 
     /// Keeps a place inside the text and on its first line, so that a long table is not shown in full.

@@ -23,10 +23,7 @@ pub struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// Takes a table and reports the keys that it cannot have.
     pub fn new(table: &'a DeTable<'a>, schema: Table, errors: &mut Errors) -> Self {
-        for key in table
-            .keys()
-            .filter(|key| !schema.keys.contains(&key.get_ref().as_ref()))
-        {
+        for key in table.keys().filter(|key| !schema.keys.contains(&key.get_ref().as_ref())) {
             let name = key.get_ref();
             errors.push(
                 Diagnostic::new(format!("unknown key `{name}` in {}", schema.name))
@@ -39,10 +36,7 @@ impl<'a> Fields<'a> {
 
     /// Returns the value of a key.
     pub fn get(&self, key: &str) -> Option<&'a Value<'a>> {
-        debug_assert!(
-            self.schema.keys.contains(&key),
-            "{key} is missing in the schema"
-        );
+        debug_assert!(self.schema.keys.contains(&key), "{key} is missing in the schema");
         self.table.get(key)
     }
 
@@ -64,20 +58,13 @@ pub fn wrong_type<T>(value: &Value, what: &str, expected: &str, errors: &mut Err
         DeValue::Table(_) => "a table",
     };
     errors.push(
-        Diagnostic::new(format!("`{what}` cannot be {found}"))
-            .at(&value.span(), "")
-            .help(format!("write {expected}")),
+        Diagnostic::new(format!("`{what}` cannot be {found}")).at(&value.span(), "").help(format!("write {expected}")),
     );
     None
 }
 
 /// Reads a string.
-pub fn string(
-    value: &Value,
-    what: &str,
-    expected: &str,
-    errors: &mut Errors,
-) -> Option<At<String>> {
+pub fn string(value: &Value, what: &str, expected: &str, errors: &mut Errors) -> Option<At<String>> {
     match value.get_ref() {
         DeValue::String(text) => Some(At::new(text.to_string(), value.span())),
         _ => wrong_type(value, what, expected, errors),
@@ -86,29 +73,18 @@ pub fn string(
 
 /// Reads true or false.
 pub fn boolean(value: &Value, what: &str, errors: &mut Errors) -> Option<bool> {
-    value.get_ref().as_bool().or_else(|| {
-        wrong_type(
-            value,
-            what,
-            &format!("`{what} = true` or `{what} = false`"),
-            errors,
-        )
-    })
+    value
+        .get_ref()
+        .as_bool()
+        .or_else(|| wrong_type(value, what, &format!("`{what} = true` or `{what} = false`"), errors))
 }
 
 /// Reads a whole number from 0 to `max`.
 pub fn number(value: &Value, what: &str, max: u32, errors: &mut Errors) -> Option<At<u32>> {
     let DeValue::Integer(integer) = value.get_ref() else {
-        return wrong_type(
-            value,
-            what,
-            &format!("a whole number from 0 to {max}"),
-            errors,
-        );
+        return wrong_type(value, what, &format!("a whole number from 0 to {max}"), errors);
     };
-    let number = u32::from_str_radix(integer.as_str(), integer.radix())
-        .ok()
-        .filter(|number| *number <= max);
+    let number = u32::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|number| *number <= max);
     if number.is_none() {
         errors.push(
             Diagnostic::new(format!("`{what}` cannot be {integer}"))
@@ -120,12 +96,7 @@ pub fn number(value: &Value, what: &str, max: u32, errors: &mut Errors) -> Optio
 }
 
 /// Reads one of a few words.
-pub fn word<T: Copy>(
-    value: &Value,
-    what: &str,
-    words: &[(&str, T)],
-    errors: &mut Errors,
-) -> Option<T> {
+pub fn word<T: Copy>(value: &Value, what: &str, words: &[(&str, T)], errors: &mut Errors) -> Option<T> {
     let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
     let expected = match names.as_slice() {
         [only] => format!("`{what} = \"{only}\"`"),
@@ -134,8 +105,7 @@ pub fn word<T: Copy>(
     let text = string(value, what, &expected, errors)?;
     let found = words.iter().find(|(name, _)| *name == text.value);
     if found.is_none() {
-        let error =
-            Diagnostic::new(format!("`{what}` cannot be \"{}\"", text.value)).at(&text.span, "");
+        let error = Diagnostic::new(format!("`{what}` cannot be \"{}\"", text.value)).at(&text.span, "");
         errors.push(match schema::nearest(&text.value, &names) {
             Some(near) => error.help(format!("did you mean \"{near}\"?")),
             None => error.help(format!("write {expected}")),
@@ -156,10 +126,7 @@ pub fn quantity(
         DeValue::Integer(integer) => {
             let help = match integer.radix() {
                 16 => match u64::from_str_radix(integer.as_str(), 16) {
-                    Ok(value) => format!(
-                        "write it as a string: \"{}\"",
-                        super::units::show_address(value)
-                    ),
+                    Ok(value) => format!("write it as a string: \"{}\"", super::units::show_address(value)),
                     Err(_) => "write it as a string".into(),
                 },
                 _ => parse(integer.as_str()).err().unwrap_or_default(),

@@ -2,9 +2,7 @@
 //! Reads `[partition.NAME]`.
 
 use septum::addr::{Ipa, PAGE_SIZE, Pa};
-use septum::config::{
-    Console, Device, DeviceTreeAt, FaultPolicy, MAX_NAME_LEN, Memory, is_valid_name,
-};
+use septum::config::{Console, Device, DeviceTreeAt, FaultPolicy, MAX_NAME_LEN, Memory, is_valid_name};
 use septum::id::MAX_VCPUS;
 use septum::plan::Size;
 use toml::Spanned;
@@ -25,65 +23,26 @@ pub fn read(name: &Spanned<DeString>, value: &Value, errors: &mut Errors) -> Opt
         errors.push(
             Diagnostic::new(format!("a partition cannot be named `{}`", name.value))
                 .at(&name.span, "")
-                .help(format!(
-                    "a name is 1 to {MAX_NAME_LEN} of the characters a-z, 0-9, - and _"
-                )),
+                .help(format!("a name is 1 to {MAX_NAME_LEN} of the characters a-z, 0-9, - and _")),
         );
     }
     let what = format!("partition.{}", name.value);
-    let fields = Fields::new(
-        table(value, &what, "a table: [partition.NAME]", errors)?,
-        schema::PARTITION,
-        errors,
-    );
+    let fields = Fields::new(table(value, &what, "a table: [partition.NAME]", errors)?, schema::PARTITION, errors);
 
-    let cpus = required(&fields, "cpus", "such as `cpus = [0]`", &name, errors)
-        .and_then(|value| cpus(value, errors));
-    let memory = required(
-        &fields,
-        "memory",
-        "such as `memory = \"64M\"`",
-        &name,
-        errors,
-    )
-    .and_then(|value| memory(value, errors));
-    let kernel = required(
-        &fields,
-        "kernel",
-        "such as `kernel = \"Image\"`",
-        &name,
-        errors,
-    )
-    .and_then(|value| kernel(value, errors));
-    let initrd = fields
-        .get("initrd")
-        .map(|value| string(value, "initrd", "the name of a file", errors));
-    let device_tree = placed(
-        &fields,
-        "device-tree",
-        DeviceTreeAt::Auto,
-        &name.span,
-        device_tree,
-        errors,
-    );
+    let cpus = required(&fields, "cpus", "such as `cpus = [0]`", &name, errors).and_then(|value| cpus(value, errors));
+    let memory = required(&fields, "memory", "such as `memory = \"64M\"`", &name, errors)
+        .and_then(|value| memory(value, errors));
+    let kernel = required(&fields, "kernel", "such as `kernel = \"Image\"`", &name, errors)
+        .and_then(|value| kernel(value, errors));
+    let initrd = fields.get("initrd").map(|value| string(value, "initrd", "the name of a file", errors));
+    let device_tree = placed(&fields, "device-tree", DeviceTreeAt::Auto, &name.span, device_tree, errors);
     let cmdline = fields.get("cmdline").map(|value| cmdline(value, errors));
-    let console = placed(
-        &fields,
-        "console",
-        Console::Virtual { ipa: None },
-        &name.span,
-        console,
-        errors,
-    );
-    let devices = fields
-        .get("devices")
-        .map_or(Some(Vec::new()), |value| devices(value, errors));
+    let console = placed(&fields, "console", Console::Virtual { ipa: None }, &name.span, console, errors);
+    let devices = fields.get("devices").map_or(Some(Vec::new()), |value| devices(value, errors));
     if let Some(value) = fields.get("interrupts") {
         interrupts(value, errors);
     }
-    let on_fault = fields
-        .get("on-fault")
-        .map_or(Some(FaultPolicy::Stop), |value| on_fault(value, errors));
+    let on_fault = fields.get("on-fault").map_or(Some(FaultPolicy::Stop), |value| on_fault(value, errors));
     let autostart = flag(&fields, "autostart", true, errors);
 
     if errors.len() > before {
@@ -145,12 +104,9 @@ fn cpus(value: &Value, errors: &mut Errors) -> Option<Vec<At<septum::id::CpuId>>
     };
     if list.is_empty() || list.len() > MAX_VCPUS {
         errors.push(
-            Diagnostic::new(format!(
-                "a partition has 1 to {MAX_VCPUS} CPUs, this one has {}",
-                list.len()
-            ))
-            .at(&value.span(), "")
-            .help(format!("write {EXPECTED}")),
+            Diagnostic::new(format!("a partition has 1 to {MAX_VCPUS} CPUs, this one has {}", list.len()))
+                .at(&value.span(), "")
+                .help(format!("write {EXPECTED}")),
         );
         return None;
     }
@@ -161,16 +117,12 @@ fn cpus(value: &Value, errors: &mut Errors) -> Option<Vec<At<septum::id::CpuId>>
 fn memory(value: &Value, errors: &mut Errors) -> Option<Vec<At<Memory>>> {
     match value.get_ref() {
         DeValue::Array(list) if list.is_empty() => {
-            let error = Diagnostic::new("a partition has at least one piece of memory")
-                .at(&value.span(), "");
+            let error = Diagnostic::new("a partition has at least one piece of memory").at(&value.span(), "");
             errors.push(error.help("write a size, such as `memory = \"64M\"`"));
             None
         }
         DeValue::Array(list) => {
-            let read: Vec<_> = list
-                .iter()
-                .map(|piece| memory_piece(piece, errors))
-                .collect();
+            let read: Vec<_> = list.iter().map(|piece| memory_piece(piece, errors)).collect();
             read.into_iter().collect()
         }
         _ => Some(vec![memory_piece(value, errors)?]),
@@ -182,25 +134,18 @@ fn memory_piece(value: &Value, errors: &mut Errors) -> Option<At<Memory>> {
         DeValue::Table(piece) => {
             let fields = Fields::new(piece, schema::MEMORY, errors);
             let Some(size) = fields.get("size") else {
-                let error =
-                    Diagnostic::new("this piece of memory has no `size`").at(&value.span(), "");
+                let error = Diagnostic::new("this piece of memory has no `size`").at(&value.span(), "");
                 errors.push(error.help("add it, such as `size = \"64M\"`"));
                 return None;
             };
             let size = quantity(size, "size", units::size, errors);
             let ipa = page_address(&fields, "ipa", errors);
             let pa = page_address(&fields, "pa", errors);
-            Memory {
-                size: size?.value,
-                ipa: ipa?.map(Ipa::new),
-                pa: pa?.map(Pa::new),
-            }
+            Memory { size: size?.value, ipa: ipa?.map(Ipa::new), pa: pa?.map(Pa::new) }
         }
-        DeValue::String(_) | DeValue::Integer(_) => Memory {
-            size: quantity(value, "memory", units::size, errors)?.value,
-            ipa: None,
-            pa: None,
-        },
+        DeValue::String(_) | DeValue::Integer(_) => {
+            Memory { size: quantity(value, "memory", units::size, errors)?.value, ipa: None, pa: None }
+        }
         _ => {
             let expected = "a size such as \"64M\", { size = \"64M\", ipa = \"0x4000_0000\" }, or a list of these";
             return wrong_type(value, "memory", expected, errors);
@@ -228,15 +173,14 @@ fn page_address(fields: &Fields, key: &str, errors: &mut Errors) -> Option<Optio
         help += &format!(" or \"{}\"", units::show_address(above));
     }
     errors.push(
-        Diagnostic::new(format!("`{key}` is not a multiple of {}", Size(PAGE_SIZE)))
-            .at(&address.span, "")
-            .help(help),
+        Diagnostic::new(format!("`{key}` is not a multiple of {}", Size(PAGE_SIZE))).at(&address.span, "").help(help),
     );
     None
 }
 
 fn kernel(value: &Value, errors: &mut Errors) -> Option<At<KernelSource>> {
-    const EXPECTED: &str = "the name of a file, or { file = \"control.bin\", load = \"0x4028_0000\", entry = \"0x4028_0000\" }";
+    const EXPECTED: &str =
+        "the name of a file, or { file = \"control.bin\", load = \"0x4028_0000\", entry = \"0x4028_0000\" }";
     let source = match value.get_ref() {
         DeValue::Table(source) => {
             let fields = Fields::new(source, schema::KERNEL, errors);
@@ -254,17 +198,9 @@ fn kernel(value: &Value, errors: &mut Errors) -> Option<At<KernelSource>> {
                 None => Some(None),
             };
             let (load, entry) = (address("load"), address("entry"));
-            KernelSource {
-                file: file?,
-                load: load?,
-                entry: entry?,
-            }
+            KernelSource { file: file?, load: load?, entry: entry? }
         }
-        _ => KernelSource {
-            file: string(value, "kernel", EXPECTED, errors)?,
-            load: None,
-            entry: None,
-        },
+        _ => KernelSource { file: string(value, "kernel", EXPECTED, errors)?, load: None, entry: None },
     };
     Some(At::new(source, value.span()))
 }
@@ -280,36 +216,21 @@ fn device_tree(value: &Value, errors: &mut Errors) -> Option<DeviceTreeAt> {
         let address = quantity(at, "at", units::address, errors)?;
         if !address.value.is_multiple_of(8) {
             let help = format!("write \"{}\"", units::show_address(address.value & !7));
-            errors.push(
-                Diagnostic::new("a device tree's address is a multiple of 8")
-                    .at(&address.span, "")
-                    .help(help),
-            );
+            errors.push(Diagnostic::new("a device tree's address is a multiple of 8").at(&address.span, "").help(help));
             return None;
         }
         return Some(DeviceTreeAt::At(Ipa::new(address.value)));
     }
     if let DeValue::String(_) = value.get_ref() {
-        return word(
-            value,
-            "device-tree",
-            &[("auto", DeviceTreeAt::Auto), ("none", DeviceTreeAt::None)],
-            errors,
-        );
+        return word(value, "device-tree", &[("auto", DeviceTreeAt::Auto), ("none", DeviceTreeAt::None)], errors);
     }
-    wrong_type(
-        value,
-        "device-tree",
-        "\"auto\", \"none\" or { at = \"0x4800_0000\" }",
-        errors,
-    )
+    wrong_type(value, "device-tree", "\"auto\", \"none\" or { at = \"0x4800_0000\" }", errors)
 }
 
 fn cmdline(value: &Value, errors: &mut Errors) -> Option<String> {
     let text = string(value, "cmdline", "the command line as a string", errors)?;
     if text.value.contains('\0') {
-        let error =
-            Diagnostic::new("a command line cannot have a NUL character").at(&text.span, "");
+        let error = Diagnostic::new("a command line cannot have a NUL character").at(&text.span, "");
         errors.push(error.help("remove it"));
         return None;
     }
@@ -325,45 +246,24 @@ fn console(value: &Value, errors: &mut Errors) -> Option<Console> {
             errors.push(error.help("write { ipa = \"0x900_0000\" }, or leave `console` out"));
             return None;
         }
-        return Some(Console::Virtual {
-            ipa: ipa.map(Ipa::new),
-        });
+        return Some(Console::Virtual { ipa: ipa.map(Ipa::new) });
     }
     if let DeValue::String(_) = value.get_ref() {
-        return word(
-            value,
-            "console",
-            &[
-                ("virtual", Console::Virtual { ipa: None }),
-                ("none", Console::None),
-            ],
-            errors,
-        );
+        return word(value, "console", &[("virtual", Console::Virtual { ipa: None }), ("none", Console::None)], errors);
     }
-    wrong_type(
-        value,
-        "console",
-        "\"virtual\", \"none\" or { ipa = \"0x900_0000\" }",
-        errors,
-    )
+    wrong_type(value, "console", "\"virtual\", \"none\" or { ipa = \"0x900_0000\" }", errors)
 }
 
 fn devices(value: &Value, errors: &mut Errors) -> Option<Vec<At<Device>>> {
     let DeValue::Array(list) = value.get_ref() else {
-        return wrong_type(
-            value,
-            "devices",
-            "a list, such as `devices = [\"rtc\"]`",
-            errors,
-        );
+        return wrong_type(value, "devices", "a list, such as `devices = [\"rtc\"]`", errors);
     };
     let read: Vec<_> = list.iter().map(|item| device(item, errors)).collect();
     read.into_iter().collect()
 }
 
 fn device(value: &Value, errors: &mut Errors) -> Option<At<Device>> {
-    const EXPECTED: &str =
-        "a path, an alias or a label, or { node = \"/path\", unsafe-dma = true }";
+    const EXPECTED: &str = "a path, an alias or a label, or { node = \"/path\", unsafe-dma = true }";
     let (node, unsafe_dma) = match value.get_ref() {
         DeValue::Table(device) => {
             let fields = Fields::new(device, schema::DEVICE, errors);
@@ -372,10 +272,7 @@ fn device(value: &Value, errors: &mut Errors) -> Option<At<Device>> {
                 errors.push(error.help(format!("write {EXPECTED}")));
                 return None;
             };
-            (
-                string(node, "node", "a path, an alias or a label", errors)?,
-                flag(&fields, "unsafe-dma", false, errors)?,
-            )
+            (string(node, "node", "a path, an alias or a label", errors)?, flag(&fields, "unsafe-dma", false, errors)?)
         }
         _ => (string(value, "devices", EXPECTED, errors)?, false),
     };
@@ -384,19 +281,12 @@ fn device(value: &Value, errors: &mut Errors) -> Option<At<Device>> {
         errors.push(error.help(format!("write {EXPECTED}")));
         return None;
     }
-    Some(At::new(
-        Device {
-            node: node.value,
-            unsafe_dma,
-        },
-        value.span(),
-    ))
+    Some(At::new(Device { node: node.value, unsafe_dma }, value.span()))
 }
 
 fn interrupts(value: &Value, errors: &mut Errors) {
     if value.get_ref().as_str() == Some("direct") {
-        let error = Diagnostic::new("`interrupts = \"direct\"` is not supported by this version")
-            .at(&value.span(), "");
+        let error = Diagnostic::new("`interrupts = \"direct\"` is not supported by this version").at(&value.span(), "");
         errors.push(error.help("leave `interrupts` out: every interrupt then takes one exit"));
     } else {
         word(value, "interrupts", &[("virtual", ())], errors);
@@ -417,11 +307,7 @@ fn on_fault(value: &Value, errors: &mut Errors) -> Option<FaultPolicy> {
         return word(value, "on-fault", &[("stop", FaultPolicy::Stop)], errors);
     };
     let fields = Fields::new(policy, schema::ON_FAULT, errors);
-    if fields
-        .get("action")
-        .and_then(|value| value.get_ref().as_str())
-        == Some("stop")
-    {
+    if fields.get("action").and_then(|value| value.get_ref().as_str()) == Some("stop") {
         let error = Diagnostic::new("a stop has no limits").at(&value.span(), "");
         errors.push(error.help("write `on-fault = \"stop\"`"));
         return None;
@@ -440,13 +326,9 @@ fn on_fault(value: &Value, errors: &mut Errors) -> Option<FaultPolicy> {
     let within = within.and_then(|value| quantity(value, "within", units::time_ms, errors));
     let ((), attempts, within) = (action?, attempts?, within?);
     if attempts.value == 0 {
-        let error =
-            Diagnostic::new("`attempts` is 0, so that there is no restart").at(&attempts.span, "");
+        let error = Diagnostic::new("`attempts` is 0, so that there is no restart").at(&attempts.span, "");
         errors.push(error.help("write `on-fault = \"stop\"`"));
         return None;
     }
-    Some(FaultPolicy::Restart {
-        attempts: attempts.value,
-        within_ms: within.value,
-    })
+    Some(FaultPolicy::Restart { attempts: attempts.value, within_ms: within.value })
 }

@@ -21,10 +21,7 @@ const OPEN: &str = "{scratch:";
 
 /// Reads `[qemu] args` and checks its placeholders; what is wrong goes to `errors`.
 pub(super) fn read(root: &Fields, errors: &mut Errors) -> Vec<At<String>> {
-    let Some(table) = root
-        .get("qemu")
-        .and_then(|value| table(value, "qemu", "a table: [qemu]", errors))
-    else {
+    let Some(table) = root.get("qemu").and_then(|value| table(value, "qemu", "a table: [qemu]", errors)) else {
         return Vec::new();
     };
     let fields = Fields::new(table, schema::QEMU, errors);
@@ -42,11 +39,7 @@ pub(super) fn read(root: &Fields, errors: &mut Errors) -> Vec<At<String>> {
             continue;
         };
         if let Err(help) = pieces(&arg.value) {
-            errors.push(
-                Diagnostic::new("this placeholder is not understood")
-                    .at(&arg.span, "")
-                    .help(help),
-            );
+            errors.push(Diagnostic::new("this placeholder is not understood").at(&arg.span, "").help(help));
         }
         args.push(arg);
     }
@@ -70,15 +63,10 @@ fn pieces(arg: &str) -> Result<Vec<Piece<'_>>, String> {
         let (name, size) = inside.split_once(':').ok_or(HINT)?;
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         if name.is_empty() || name.starts_with('.') || !name.chars().all(legal) {
-            return Err(format!(
-                "{HINT}; a name has letters, digits, ., - and _ only"
-            ));
+            return Err(format!("{HINT}; a name has letters, digits, ., - and _ only"));
         }
         pieces.push(Piece::Text(text));
-        pieces.push(Piece::Scratch {
-            name,
-            size: units::size(size)?,
-        });
+        pieces.push(Piece::Scratch { name, size: units::size(size)? });
         rest = after;
     }
     pieces.push(Piece::Text(rest));
@@ -102,11 +90,7 @@ fn expand_one(arg: &str, dir: &Path) -> io::Result<String> {
             Piece::Scratch { name, size } => {
                 fs::create_dir_all(dir)?;
                 let path = dir.join(name);
-                let file = File::options()
-                    .create(true)
-                    .truncate(false)
-                    .write(true)
-                    .open(&path)?;
+                let file = File::options().create(true).truncate(false).write(true).open(&path)?;
                 if file.metadata()?.len() < size {
                     file.set_len(size)?;
                 }
@@ -125,42 +109,28 @@ mod tests {
     #[test]
     fn scratch_files_are_made_once_and_kept() {
         let dir = std::env::temp_dir().join(format!("septum-scratch-{}", std::process::id()));
-        let args = [At::new(
-            "if=none,file={scratch:disk0.img:16K},id=d0".to_owned(),
-            0..0,
-        )];
+        let args = [At::new("if=none,file={scratch:disk0.img:16K},id=d0".to_owned(), 0..0)];
 
         let first = expand(&args, &dir).unwrap();
         fs::write(dir.join("disk0.img"), [0xa5; 16384]).unwrap();
         let second = expand(&args, &dir).unwrap();
 
         assert_eq!(first, second);
-        assert_eq!(
-            first,
-            [format!("if=none,file={}/disk0.img,id=d0", dir.display())]
-        );
+        assert_eq!(first, [format!("if=none,file={}/disk0.img,id=d0", dir.display())]);
         assert_eq!(fs::read(dir.join("disk0.img")).unwrap(), [0xa5; 16384]);
         fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]
     fn other_braces_are_left_alone() {
-        assert_eq!(
-            pieces("{\"driver\":\"x\"}"),
-            Ok(vec![Piece::Text("{\"driver\":\"x\"}")])
-        );
+        assert_eq!(pieces("{\"driver\":\"x\"}"), Ok(vec![Piece::Text("{\"driver\":\"x\"}")]));
     }
 
     #[test]
     fn bad_placeholders_are_refused() {
-        for arg in [
-            "{scratch:a",
-            "{scratch:a}",
-            "{scratch:a:16}",
-            "{scratch::1M}",
-            "{scratch:../a:1M}",
-            "{scratch:.a:1M}",
-        ] {
+        for arg in
+            ["{scratch:a", "{scratch:a}", "{scratch:a:16}", "{scratch::1M}", "{scratch:../a:1M}", "{scratch:.a:1M}"]
+        {
             assert!(pieces(arg).is_err(), "{arg}");
         }
     }

@@ -18,10 +18,7 @@ use super::system::System;
 /// Everything that is wrong with it, at least one error.
 pub fn read(text: &str) -> Result<System, Vec<Diagnostic>> {
     let (document, syntax) = DeTable::parse_recoverable(text);
-    let mut errors: Errors = syntax
-        .iter()
-        .map(|error| syntax_error(text, error))
-        .collect();
+    let mut errors: Errors = syntax.iter().map(|error| syntax_error(text, error)).collect();
     if !errors.is_empty() {
         // What the parser guessed behind a syntax error would only be complained about for the wrong reason.
         return Err(errors);
@@ -32,17 +29,8 @@ pub fn read(text: &str) -> Result<System, Vec<Diagnostic>> {
     let qemu_args = qemu::read(&root, &mut errors);
     let partitions = partitions(&root, &mut errors);
     match (platform, hypervisor, partitions) {
-        (Some(platform), Some((hypervisor, uart, housekeeping)), Some(partitions))
-            if errors.is_empty() =>
-        {
-            Ok(System {
-                platform,
-                hypervisor,
-                uart,
-                housekeeping,
-                qemu_args,
-                partitions,
-            })
+        (Some(platform), Some((hypervisor, uart, housekeeping)), Some(partitions)) if errors.is_empty() => {
+            Ok(System { platform, hypervisor, uart, housekeeping, qemu_args, partitions })
         }
         _ => Err(errors),
     }
@@ -52,20 +40,12 @@ pub fn read(text: &str) -> Result<System, Vec<Diagnostic>> {
 fn syntax_error(text: &str, error: &toml::de::Error) -> Diagnostic {
     let span = error.span().unwrap_or(0..0);
     let message = error.message();
-    let at = Diagnostic::new(format!(
-        "this is no valid TOML: {}",
-        message.lines().collect::<Vec<_>>().join(", ")
-    ))
-    .at(&span, "");
+    let at = Diagnostic::new(format!("this is no valid TOML: {}", message.lines().collect::<Vec<_>>().join(", ")))
+        .at(&span, "");
     if message.contains("duplicate key") {
-        let name = text
-            .get(span.clone())
-            .unwrap_or("it")
-            .trim_matches(['"', '\'']);
+        let name = text.get(span.clone()).unwrap_or("it").trim_matches(['"', '\'']);
         let error = Diagnostic::new(format!("`{name}` is there twice")).at(&span, "again here");
-        let first = text
-            .get(..span.start)
-            .and_then(|before| find_key(before, name));
+        let first = text.get(..span.start).and_then(|before| find_key(before, name));
         let error = match &first {
             Some(first) => error.and(first, "first here"),
             None => error,
@@ -81,14 +61,10 @@ fn find_key(before: &str, name: &str) -> Option<Span> {
     let mut found = None;
     for line in before.split_inclusive('\n') {
         let code = line.trim();
-        let header = code.starts_with('[')
-            && code.trim_matches(['[', ']']).split('.').next_back() == Some(name);
+        let header = code.starts_with('[') && code.trim_matches(['[', ']']).split('.').next_back() == Some(name);
         let assigned = code.split('=').next().map(str::trim) == Some(name) && code.contains('=');
         if (header || assigned)
-            && let Some(at) = line
-                .rfind(name)
-                .filter(|_| header)
-                .or_else(|| line.find(name))
+            && let Some(at) = line.rfind(name).filter(|_| header).or_else(|| line.find(name))
         {
             found = Some(start + at..start + at + name.len());
         }
@@ -98,8 +74,7 @@ fn find_key(before: &str, name: &str) -> Option<Span> {
 }
 
 fn platform(root: &Fields, errors: &mut Errors) -> Option<At<String>> {
-    const EXPECTED: &str =
-        "the name of a folder under platform/, such as `platform = \"qemu-virt\"`";
+    const EXPECTED: &str = "the name of a folder under platform/, such as `platform = \"qemu-virt\"`";
     match root.get("platform") {
         Some(value) => string(value, "platform", EXPECTED, errors),
         None => {
@@ -110,30 +85,14 @@ fn platform(root: &Fields, errors: &mut Errors) -> Option<At<String>> {
     }
 }
 
-const LOG: [(&str, LogLevel); 4] = [
-    ("error", LogLevel::Error),
-    ("warn", LogLevel::Warn),
-    ("info", LogLevel::Info),
-    ("debug", LogLevel::Debug),
-];
+const LOG: [(&str, LogLevel); 4] =
+    [("error", LogLevel::Error), ("warn", LogLevel::Warn), ("info", LogLevel::Info), ("debug", LogLevel::Debug)];
 const ON_PANIC: [(&str, OnPanic); 2] = [("reset", OnPanic::Reset), ("halt", OnPanic::Halt)];
-const WHEN_ALL_OFF: [(&str, WhenAllOff); 2] = [
-    ("stay", WhenAllOff::Stay),
-    ("power-off", WhenAllOff::PowerOff),
-];
+const WHEN_ALL_OFF: [(&str, WhenAllOff); 2] = [("stay", WhenAllOff::Stay), ("power-off", WhenAllOff::PowerOff)];
 
 /// Reads an optional key that is one of a few words; a wrong one is reported, and then the default goes on.
-fn choice<T: Copy>(
-    fields: &Fields,
-    key: &str,
-    words: &[(&str, T)],
-    default: T,
-    errors: &mut Errors,
-) -> T {
-    fields
-        .get(key)
-        .and_then(|value| word(value, key, words, errors))
-        .unwrap_or(default)
+fn choice<T: Copy>(fields: &Fields, key: &str, words: &[(&str, T)], default: T, errors: &mut Errors) -> T {
+    fields.get(key).and_then(|value| word(value, key, words, errors)).unwrap_or(default)
 }
 
 type HypervisorRead = (Hypervisor, Option<Span>, Option<Span>);
@@ -152,60 +111,32 @@ fn hypervisor(root: &Fields, errors: &mut Errors) -> Option<HypervisorRead> {
     let table = table(value, "hypervisor", "a table: [hypervisor]", errors)?;
     let fields = Fields::new(table, schema::HYPERVISOR, errors);
     if let Some(value) = fields.get("uart") {
-        read.uart = string(
-            value,
-            "uart",
-            "the path, alias or label of a UART, such as \"serial0\"",
-            errors,
-        )
-        .map(|uart| uart.value);
+        read.uart = string(value, "uart", "the path, alias or label of a UART, such as \"serial0\"", errors)
+            .map(|uart| uart.value);
     }
     if let Some(value) = fields.get("cpu") {
         read.cpu = cpu(value, "cpu", errors).map(|cpu| cpu.value);
     }
     read.log = choice(&fields, "log", &LOG, read.log, errors);
     read.on_panic = choice(&fields, "on-panic", &ON_PANIC, read.on_panic, errors);
-    read.when_all_off = choice(
-        &fields,
-        "when-all-off",
-        &WHEN_ALL_OFF,
-        read.when_all_off,
-        errors,
-    );
+    read.when_all_off = choice(&fields, "when-all-off", &WHEN_ALL_OFF, read.when_all_off, errors);
     let span = |key| fields.get(key).map(|value| value.span());
     Some((read, span("uart"), span("cpu")))
 }
 
 fn partitions(root: &Fields, errors: &mut Errors) -> Option<Vec<super::system::Partition>> {
-    const HELP: &str =
-        "write at least one, such as [partition.linux] with `cpus`, `memory` and `kernel`";
+    const HELP: &str = "write at least one, such as [partition.linux] with `cpus`, `memory` and `kernel`";
     let Some(value) = root.get("partition") else {
-        errors.push(
-            Diagnostic::new("there is no partition")
-                .at(&(0..0), "")
-                .help(HELP),
-        );
+        errors.push(Diagnostic::new("there is no partition").at(&(0..0), "").help(HELP));
         return None;
     };
-    let tables = table(
-        value,
-        "partition",
-        "a table for each partition: [partition.NAME]",
-        errors,
-    )?;
+    let tables = table(value, "partition", "a table for each partition: [partition.NAME]", errors)?;
     if tables.is_empty() {
         let span = root.key_span("partition").unwrap_or(0..0);
-        errors.push(
-            Diagnostic::new("there is no partition")
-                .at(&span, "")
-                .help(HELP),
-        );
+        errors.push(Diagnostic::new("there is no partition").at(&span, "").help(HELP));
         return None;
     }
-    let read: Vec<_> = tables
-        .iter()
-        .map(|(name, value)| partition::read(name, value, errors))
-        .collect();
+    let read: Vec<_> = tables.iter().map(|(name, value)| partition::read(name, value, errors)).collect();
     read.into_iter().collect()
 }
 
@@ -231,7 +162,5 @@ pub(super) fn cpu(value: &Value, what: &str, errors: &mut Errors) -> Option<At<C
 
 /// Reads an optional key that is true or false.
 pub(super) fn flag(fields: &Fields, key: &str, default: bool, errors: &mut Errors) -> Option<bool> {
-    fields
-        .get(key)
-        .map_or(Some(default), |value| boolean(value, key, errors))
+    fields.get(key).map_or(Some(default), |value| boolean(value, key, errors))
 }

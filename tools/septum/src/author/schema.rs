@@ -12,15 +12,9 @@ pub struct Table {
 }
 
 /// The top level of the file.
-pub const ROOT: Table = Table {
-    name: "the top level",
-    keys: &["platform", "hypervisor", "partition", "qemu"],
-};
+pub const ROOT: Table = Table { name: "the top level", keys: &["platform", "hypervisor", "partition", "qemu"] };
 /// `[hypervisor]`.
-pub const HYPERVISOR: Table = Table {
-    name: "[hypervisor]",
-    keys: &["uart", "log", "on-panic", "cpu", "when-all-off"],
-};
+pub const HYPERVISOR: Table = Table { name: "[hypervisor]", keys: &["uart", "log", "on-panic", "cpu", "when-all-off"] };
 /// `[partition.NAME]`.
 pub const PARTITION: Table = Table {
     name: "[partition.NAME]",
@@ -39,61 +33,27 @@ pub const PARTITION: Table = Table {
     ],
 };
 /// A piece of `memory`.
-pub const MEMORY: Table = Table {
-    name: "memory",
-    keys: &["size", "ipa", "pa"],
-};
+pub const MEMORY: Table = Table { name: "memory", keys: &["size", "ipa", "pa"] };
 /// `kernel`.
-pub const KERNEL: Table = Table {
-    name: "kernel",
-    keys: &["file", "load", "entry"],
-};
+pub const KERNEL: Table = Table { name: "kernel", keys: &["file", "load", "entry"] };
 /// `device-tree`.
-pub const DEVICE_TREE: Table = Table {
-    name: "device-tree",
-    keys: &["at"],
-};
+pub const DEVICE_TREE: Table = Table { name: "device-tree", keys: &["at"] };
 /// `console`.
-pub const CONSOLE: Table = Table {
-    name: "console",
-    keys: &["ipa"],
-};
+pub const CONSOLE: Table = Table { name: "console", keys: &["ipa"] };
 /// One of `devices`.
-pub const DEVICE: Table = Table {
-    name: "devices",
-    keys: &["node", "unsafe-dma"],
-};
+pub const DEVICE: Table = Table { name: "devices", keys: &["node", "unsafe-dma"] };
 /// `on-fault`.
-pub const ON_FAULT: Table = Table {
-    name: "on-fault",
-    keys: &["action", "attempts", "within"],
-};
+pub const ON_FAULT: Table = Table { name: "on-fault", keys: &["action", "attempts", "within"] };
 /// `[qemu]`.
-pub const QEMU: Table = Table {
-    name: "[qemu]",
-    keys: &["args"],
-};
+pub const QEMU: Table = Table { name: "[qemu]", keys: &["args"] };
 
 /// Every table.
-pub const ALL: [Table; 10] = [
-    ROOT,
-    HYPERVISOR,
-    PARTITION,
-    MEMORY,
-    KERNEL,
-    DEVICE_TREE,
-    CONSOLE,
-    DEVICE,
-    ON_FAULT,
-    QEMU,
-];
+pub const ALL: [Table; 10] =
+    [ROOT, HYPERVISOR, PARTITION, MEMORY, KERNEL, DEVICE_TREE, CONSOLE, DEVICE, ON_FAULT, QEMU];
 
 /// Returns the way out for a key that `table` does not have: the nearest one, the table it belongs to, or the list.
 pub fn suggest(table: Table, unknown: &str) -> String {
-    let elsewhere = |name: &str| {
-        ALL.iter()
-            .find(|other| other.name != table.name && other.keys.contains(&name))
-    };
+    let elsewhere = |name: &str| ALL.iter().find(|other| other.name != table.name && other.keys.contains(&name));
     if let Some(home) = elsewhere(unknown) {
         return match *home {
             ROOT => format!("`{unknown}` belongs at the top of the file, before the first table"),
@@ -113,17 +73,9 @@ pub fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
     let distance = |word: &str| strsim::damerau_levenshtein(&unknown, &plain(word));
     let limit = (unknown.chars().count() / 3).max(1);
     let best = known.iter().map(|word| (distance(word), *word)).min()?;
-    let singular = || {
-        known
-            .iter()
-            .copied()
-            .find(|word| word.len() > 2 && (word.starts_with(&*unknown)) && unknown.len() > 2)
-    };
-    if best.0 <= limit {
-        Some(best.1)
-    } else {
-        singular()
-    }
+    let singular =
+        || known.iter().copied().find(|word| word.len() > 2 && (word.starts_with(&*unknown)) && unknown.len() > 2);
+    if best.0 <= limit { Some(best.1) } else { singular() }
 }
 
 /// Shows a list as `a`, `b` and `c`.
@@ -149,10 +101,7 @@ mod tests {
             ("kernal", "did you mean `kernel`?"),
             ("init", "did you mean `initrd`?"),
             ("unsafe-dma", "`unsafe-dma` belongs in devices"),
-            (
-                "platform",
-                "`platform` belongs at the top of the file, before the first table",
-            ),
+            ("platform", "`platform` belongs at the top of the file, before the first table"),
             ("args", "`args` belongs in [qemu]"),
         ] {
             assert_eq!(suggest(PARTITION, unknown), help);
@@ -161,9 +110,6 @@ mod tests {
 
     #[test]
     fn far_keys_get_the_list() {
-        assert_eq!(
-            suggest(MEMORY, "colour"),
-            "memory has the keys `size`, `ipa` and `pa`"
-        );
+        assert_eq!(suggest(MEMORY, "colour"), "memory has the keys `size`, `ipa` and `pa`");
     }
 }

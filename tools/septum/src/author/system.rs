@@ -79,21 +79,12 @@ impl System {
         let table = &partition.name.span;
         match place.key {
             Key::Cpu(index) => partition.cpus.get(index).map_or(table, |cpu| &cpu.span),
-            Key::Memory(index) => partition
-                .memory
-                .get(index)
-                .map_or(table, |piece| &piece.span),
+            Key::Memory(index) => partition.memory.get(index).map_or(table, |piece| &piece.span),
             Key::Kernel => &partition.kernel.span,
-            Key::Initrd => partition
-                .initrd
-                .as_ref()
-                .map_or(table, |initrd| &initrd.span),
+            Key::Initrd => partition.initrd.as_ref().map_or(table, |initrd| &initrd.span),
             Key::DeviceTree => &partition.device_tree.span,
             Key::Console => &partition.console.span,
-            Key::Device(index) => partition
-                .devices
-                .get(index)
-                .map_or(table, |device| &device.span),
+            Key::Device(index) => partition.devices.get(index).map_or(table, |device| &device.span),
             Key::HousekeepingCpu | Key::Table => table,
         }
     }

@@ -13,8 +13,7 @@ pub fn size(text: &str) -> Result<u64, String> {
         "M" => 20,
         "G" => 30,
         "" if !number.is_empty() => return Err(format!("it has no unit: {HINT}")),
-        "k" | "m" | "g" | "KB" | "MB" | "GB" | "KiB" | "MiB" | "GiB" | "kB" | "kb" | "mb"
-        | "gb"
+        "k" | "m" | "g" | "KB" | "MB" | "GB" | "KiB" | "MiB" | "GiB" | "kB" | "kb" | "mb" | "gb"
             if !number.is_empty() =>
         {
             let unit = unit.chars().next().unwrap_or_default().to_ascii_uppercase();
@@ -23,14 +22,8 @@ pub fn size(text: &str) -> Result<u64, String> {
         _ => return Err(HINT.into()),
     };
     let number: u64 = number.parse().map_err(|_| HINT.to_owned())?;
-    let bytes = number
-        .checked_mul(1 << shift)
-        .ok_or("it does not fit in 64 bits")?;
-    if bytes == 0 {
-        Err("a size of 0 is no memory: leave the piece out".into())
-    } else {
-        Ok(bytes)
-    }
+    let bytes = number.checked_mul(1 << shift).ok_or("it does not fit in 64 bits")?;
+    if bytes == 0 { Err("a size of 0 is no memory: leave the piece out".into()) } else { Ok(bytes) }
 }
 
 /// Reads a time in milliseconds: a whole number and ms, s or min, such as `60s`.
@@ -76,19 +69,13 @@ pub fn show_address(value: u64) -> String {
     if head > 0 {
         groups.push(&digits[..head]);
     }
-    groups.extend(
-        (head..digits.len())
-            .step_by(4)
-            .map(|at| &digits[at..at + 4]),
-    );
+    groups.extend((head..digits.len()).step_by(4).map(|at| &digits[at..at + 4]));
     format!("0x{}", groups.join("_"))
 }
 
 /// Splits a quantity behind its digits.
 fn split(text: &str) -> (&str, &str) {
-    let at = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     text.split_at(at)
 }
 
@@ -112,17 +99,7 @@ mod tests {
         assert!(size("512MiB").unwrap_err().contains("write \"512M\""));
         assert!(size("4k").unwrap_err().contains("write \"4K\""));
         assert!(size("0M").unwrap_err().contains("0 is no memory"));
-        for text in [
-            "",
-            "M",
-            "-1M",
-            "1.5G",
-            " 1G",
-            "1 G",
-            "0x10M",
-            "1T",
-            "99999999999999999999G",
-        ] {
+        for text in ["", "M", "-1M", "1.5G", " 1G", "1 G", "0x10M", "1T", "99999999999999999999G"] {
             assert!(size(text).is_err(), "{text:?}");
         }
     }
@@ -142,15 +119,7 @@ mod tests {
     fn addresses_are_hexadecimal() {
         assert_eq!(address("0x4000_0000"), Ok(0x4000_0000));
         assert_eq!(address("0xffffffffffffffff"), Ok(u64::MAX));
-        for text in [
-            "",
-            "0x",
-            "0x_",
-            "4000",
-            "0X40",
-            "0x1_0000_0000_0000_0000",
-            "0xg",
-        ] {
+        for text in ["", "0x", "0x_", "4000", "0X40", "0x1_0000_0000_0000_0000", "0xg"] {
             assert!(address(text).is_err(), "{text:?}");
         }
     }
