@@ -102,10 +102,9 @@ impl fmt::Display for BundleError {
                 f,
                 "the bundle's manifest is damaged: its checksum is {computed:#010x}, the header says {stated:#010x}"
             ),
-            Self::ManifestDecode => write!(
-                f,
-                "the bundle's manifest does not decode: build the bundle and septum.img with the same tool"
-            ),
+            Self::ManifestDecode => {
+                write!(f, "the bundle's manifest does not decode: build the bundle and septum.img with the same tool")
+            }
             Self::Manifest(error) => write!(f, "the bundle's manifest is not valid: {error}"),
         }
     }
@@ -141,30 +140,20 @@ pub fn parse(bytes: &[u8]) -> Result<Bundle<'_>, BundleError> {
     let header = Header::read(bytes)?;
     let has = bytes.len() as u64;
     let Some(bytes) = slice(bytes, 0, header.total) else {
-        return Err(BundleError::Truncated {
-            has,
-            needs: header.total,
-        });
+        return Err(BundleError::Truncated { has, needs: header.total });
     };
     let trailer_offset = header.total.saturating_sub(TRAILER_SIZE);
     let trailer = slice(bytes, trailer_offset, TRAILER_SIZE).ok_or(BundleError::HeaderDamaged)?;
     if trailer != encode_trailer(header.total) {
-        return Err(BundleError::TrailerMissing {
-            offset: trailer_offset,
-        });
+        return Err(BundleError::TrailerMissing { offset: trailer_offset });
     }
-    let encoded = slice(bytes, header.manifest_offset, header.manifest_size)
-        .ok_or(BundleError::HeaderDamaged)?;
+    let encoded = slice(bytes, header.manifest_offset, header.manifest_size).ok_or(BundleError::HeaderDamaged)?;
     let computed = CRC.checksum(encoded);
     if computed != header.manifest_crc {
-        return Err(BundleError::ManifestChecksum {
-            stated: header.manifest_crc,
-            computed,
-        });
+        return Err(BundleError::ManifestChecksum { stated: header.manifest_crc, computed });
     }
     // postcard reserves no more elements than bytes are left, so that a hostile length allocates nothing much.
-    let (manifest, rest) =
-        postcard::take_from_bytes::<Manifest>(encoded).map_err(|_| BundleError::ManifestDecode)?;
+    let (manifest, rest) = postcard::take_from_bytes::<Manifest>(encoded).map_err(|_| BundleError::ManifestDecode)?;
     if !rest.is_empty() {
         return Err(BundleError::ManifestDecode);
     }
@@ -196,10 +185,7 @@ impl Header {
         if magic.is_empty() || !MAGIC.starts_with(magic) {
             return Err(BundleError::Foreign(Foreign::of(bytes)));
         }
-        let truncated = BundleError::Truncated {
-            has: bytes.len() as u64,
-            needs: HEADER_SIZE.into(),
-        };
+        let truncated = BundleError::Truncated { has: bytes.len() as u64, needs: HEADER_SIZE.into() };
         let found = read_u32(bytes, 8).ok_or_else(|| truncated.clone())?;
         if found != FORMAT_VERSION {
             return Err(BundleError::Version { found });
@@ -211,20 +197,13 @@ impl Header {
                 manifest_size: read_u64(bytes, 32)?,
                 manifest_crc: read_u32(bytes, 40)?,
             };
-            Some((
-                read_u32(bytes, 12)?,
-                header,
-                CRC.checksum(bytes.get(..44)?),
-                read_u32(bytes, 44)?,
-            ))
+            Some((read_u32(bytes, 12)?, header, CRC.checksum(bytes.get(..44)?), read_u32(bytes, 44)?))
         };
         let (size, header, computed, stated) = fields().ok_or(truncated)?;
         let end = header.manifest_offset.checked_add(header.manifest_size);
         let ordered = header.manifest_offset >= u64::from(HEADER_SIZE)
             && header.manifest_size <= MAX_MANIFEST_SIZE
-            && end
-                .and_then(|end| end.checked_add(TRAILER_SIZE))
-                .is_some_and(|end| end <= header.total);
+            && end.and_then(|end| end.checked_add(TRAILER_SIZE)).is_some_and(|end| end <= header.total);
         if size != HEADER_SIZE || computed != stated || !ordered {
             return Err(BundleError::HeaderDamaged);
         }
@@ -247,10 +226,7 @@ impl Header {
 
 fn encode_trailer(total: u64) -> [u8; TRAILER_SIZE as usize] {
     let mut bytes = [0; TRAILER_SIZE as usize];
-    for (to, from) in bytes
-        .iter_mut()
-        .zip(TRAILER_MAGIC.into_iter().chain(total.to_le_bytes()))
-    {
+    for (to, from) in bytes.iter_mut().zip(TRAILER_MAGIC.into_iter().chain(total.to_le_bytes())) {
         *to = from;
     }
     bytes
@@ -280,10 +256,7 @@ impl Default for Writer {
 impl Writer {
     /// Starts an empty bundle.
     pub fn new() -> Self {
-        let mut writer = Self {
-            bytes: Vec::new(),
-            files: Vec::new(),
-        };
+        let mut writer = Self { bytes: Vec::new(), files: Vec::new() };
         writer.bytes.resize(HEADER_SIZE as usize, 0);
         writer
     }
@@ -295,10 +268,7 @@ impl Writer {
             return *range;
         }
         self.pad(PAGE_SIZE as usize);
-        let range = FileRange {
-            offset: self.bytes.len() as u64,
-            size: file.len() as u64,
-        };
+        let range = FileRange { offset: self.bytes.len() as u64, size: file.len() as u64 };
         self.bytes.extend_from_slice(file);
         self.files.push(range);
         range
@@ -329,7 +299,6 @@ impl Writer {
     }
 
     fn pad(&mut self, align: usize) {
-        self.bytes
-            .resize(self.bytes.len().next_multiple_of(align), 0);
+        self.bytes.resize(self.bytes.len().next_multiple_of(align), 0);
     }
 }

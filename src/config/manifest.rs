@@ -14,9 +14,7 @@ pub const MAX_NAME_LEN: usize = 31;
 
 /// Tells whether a partition may have this name: 1 to 31 of the characters a-z, 0-9, `-` and `_`.
 pub fn is_valid_name(name: &str) -> bool {
-    let legal = |byte: u8| {
-        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_'
-    };
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
     (1..=MAX_NAME_LEN).contains(&name.len()) && name.bytes().all(legal)
 }
 

@@ -54,10 +54,7 @@ impl Foreign {
             return Self::Empty;
         }
         for (offset, magic, what) in TABLE {
-            if bytes
-                .get(*offset..)
-                .is_some_and(|rest| rest.starts_with(magic))
-            {
+            if bytes.get(*offset..).is_some_and(|rest| rest.starts_with(magic)) {
                 return *what;
             }
         }
@@ -83,10 +80,7 @@ impl fmt::Display for Foreign {
             Self::DeviceTree => write!(f, "a device tree or a FIT image"),
             Self::UImage => write!(f, "a U-Boot legacy image"),
             Self::Unknown([a, b, c, d]) => {
-                write!(
-                    f,
-                    "an unknown file that begins with {a:02x} {b:02x} {c:02x} {d:02x}"
-                )
+                write!(f, "an unknown file that begins with {a:02x} {b:02x} {c:02x} {d:02x}")
             }
         }
     }

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::addr::Ipa;
 use crate::config::{
-    Console, DeviceTreeAt, FaultPolicy, Hypervisor, Kernel, LogLevel, Memory, OnPanic, Partition,
-    Segment, WhenAllOff, is_valid_name,
+    Console, DeviceTreeAt, FaultPolicy, Hypervisor, Kernel, LogLevel, Memory, OnPanic, Partition, Segment, WhenAllOff,
+    is_valid_name,
 };
 use crate::id::{CpuId, MAX_PARTITIONS, MAX_VCPUS, PartitionId};
 
@@ -16,16 +16,8 @@ fn partition(name: &str, file: FileRange) -> Partition {
     Partition {
         name: name.into(),
         cpus: vec![CpuId::new(0)],
-        memory: vec![Memory {
-            size: 0x20_0000,
-            ipa: None,
-            pa: None,
-        }],
-        kernel: Kernel::Image {
-            file,
-            text_offset: 0,
-            image_size: file.size,
-        },
+        memory: vec![Memory { size: 0x20_0000, ipa: None, pa: None }],
+        kernel: Kernel::Image { file, text_offset: 0, image_size: file.size },
         initrd: Some(file),
         device_tree: DeviceTreeAt::Auto,
         cmdline: "quiet".into(),
@@ -53,12 +45,7 @@ fn manifest(partitions: Vec<Partition>) -> Manifest {
 fn sample() -> Vec<u8> {
     let mut writer = Writer::new();
     let file = writer.add(&[0xa5; 5000]);
-    writer
-        .finish(&manifest(vec![
-            partition("one", file),
-            partition("two", file),
-        ]))
-        .unwrap()
+    writer.finish(&manifest(vec![partition("one", file), partition("two", file)])).unwrap()
 }
 
 /// Writes a bundle with one file of 8 KiB whose manifest `change` has spoilt, and returns why it is refused.
@@ -108,19 +95,9 @@ fn padding_behind_the_bundle_is_ignored() {
 fn every_truncation_is_named_with_both_sizes() {
     let bytes = sample();
     for has in 1..bytes.len() {
-        let needs = if has < HEADER_SIZE as usize {
-            HEADER_SIZE.into()
-        } else {
-            bytes.len() as u64
-        };
+        let needs = if has < HEADER_SIZE as usize { HEADER_SIZE.into() } else { bytes.len() as u64 };
         let error = parse(&bytes[..has]).unwrap_err();
-        assert_eq!(
-            error,
-            BundleError::Truncated {
-                has: has as u64,
-                needs
-            }
-        );
+        assert_eq!(error, BundleError::Truncated { has: has as u64, needs });
     }
 }
 
@@ -130,11 +107,7 @@ fn other_version_is_named_with_both_versions() {
     bytes[8] = 7;
     let error = parse(&bytes).unwrap_err();
     assert_eq!(error, BundleError::Version { found: 7 });
-    assert!(
-        error
-            .to_string()
-            .contains("format version 7, this firmware reads version 1")
-    );
+    assert!(error.to_string().contains("format version 7, this firmware reads version 1"));
 }
 
 #[test]
@@ -143,12 +116,7 @@ fn missing_trailer_is_named() {
     let offset = bytes.len() - 16;
     for byte in offset..bytes.len() {
         bytes[byte] ^= 1;
-        assert_eq!(
-            parse(&bytes).unwrap_err(),
-            BundleError::TrailerMissing {
-                offset: offset as u64
-            }
-        );
+        assert_eq!(parse(&bytes).unwrap_err(), BundleError::TrailerMissing { offset: offset as u64 });
         bytes[byte] ^= 1;
     }
 }
@@ -158,11 +126,7 @@ fn damaged_header_is_named() {
     for byte in 12..HEADER_SIZE as usize {
         let mut bytes = sample();
         bytes[byte] ^= 0x10;
-        assert_eq!(
-            parse(&bytes).unwrap_err(),
-            BundleError::HeaderDamaged,
-            "byte {byte}"
-        );
+        assert_eq!(parse(&bytes).unwrap_err(), BundleError::HeaderDamaged, "byte {byte}");
     }
 }
 
@@ -198,33 +162,21 @@ fn forge(encoded: &[u8]) -> Vec<u8> {
 #[test]
 fn manifest_that_does_not_decode_is_named() {
     assert_eq!(parse(&forge(&[])).unwrap_err(), BundleError::ManifestDecode);
-    assert_eq!(
-        parse(&forge(&[0xff; 64])).unwrap_err(),
-        BundleError::ManifestDecode
-    );
+    assert_eq!(parse(&forge(&[0xff; 64])).unwrap_err(), BundleError::ManifestDecode);
 }
 
 #[test]
 fn manifest_with_bytes_behind_it_is_refused() {
-    let file = FileRange {
-        offset: 4096,
-        size: 8192,
-    };
+    let file = FileRange { offset: 4096, size: 8192 };
     let mut encoded = postcard::to_allocvec(&manifest(vec![partition("one", file)])).unwrap();
     assert!(parse(&forge(&encoded)).is_ok());
     encoded.push(0);
-    assert_eq!(
-        parse(&forge(&encoded)).unwrap_err(),
-        BundleError::ManifestDecode
-    );
+    assert_eq!(parse(&forge(&encoded)).unwrap_err(), BundleError::ManifestDecode);
 }
 
 #[test]
 fn manifest_of_the_largest_size_is_read_and_a_larger_one_is_not() {
-    let file = FileRange {
-        offset: 4096,
-        size: 8192,
-    };
+    let file = FileRange { offset: 4096, size: 8192 };
     let mut manifest = manifest(vec![partition("one", file)]);
     let spare = MAX_MANIFEST_SIZE as usize - postcard::to_allocvec(&manifest).unwrap().len();
     // The length of the command line takes two bytes more than that of "quiet".
@@ -234,10 +186,7 @@ fn manifest_of_the_largest_size_is_read_and_a_larger_one_is_not() {
     assert!(parse(&forge(&encoded)).is_ok());
     manifest.partitions[0].cmdline.push('x');
     let encoded = postcard::to_allocvec(&manifest).unwrap();
-    assert_eq!(
-        parse(&forge(&encoded)).unwrap_err(),
-        BundleError::HeaderDamaged
-    );
+    assert_eq!(parse(&forge(&encoded)).unwrap_err(), BundleError::HeaderDamaged);
 }
 
 #[test]
@@ -267,107 +216,48 @@ fn foreign_files_are_named() {
 
 #[test]
 fn partitions_are_counted() {
-    assert_eq!(
-        refused(|m| m.partitions.clear()),
-        ManifestError::PartitionCount { count: 0 }
-    );
+    assert_eq!(refused(|m| m.partitions.clear()), ManifestError::PartitionCount { count: 0 });
     let fill = |m: &mut Manifest, count: usize| {
         let one = m.partitions[0].clone();
-        m.partitions = (0..count)
-            .map(|i| Partition {
-                name: alloc::format!("p{i}"),
-                ..one.clone()
-            })
-            .collect();
+        m.partitions = (0..count).map(|i| Partition { name: alloc::format!("p{i}"), ..one.clone() }).collect();
     };
     let error = refused(|m| fill(m, MAX_PARTITIONS + 1));
-    assert_eq!(
-        error,
-        ManifestError::PartitionCount {
-            count: MAX_PARTITIONS + 1
-        }
-    );
+    assert_eq!(error, ManifestError::PartitionCount { count: MAX_PARTITIONS + 1 });
     // The largest legal count passes on to the next check.
     let error = refused(|m| {
         fill(m, MAX_PARTITIONS);
         m.partitions[MAX_PARTITIONS - 1].cpus.clear();
     });
-    assert_eq!(
-        error,
-        ManifestError::CpuCount {
-            partition: PartitionId::new(63),
-            count: 0
-        }
-    );
+    assert_eq!(error, ManifestError::CpuCount { partition: PartitionId::new(63), count: 0 });
 }
 
 #[test]
 fn names_are_checked() {
     let with = |name: String| refused(|m| m.partitions[1].name = name);
     for name in ["", "Linux", "a b", "\u{1b}[2J", "a/b", &"x".repeat(32)] {
-        assert_eq!(
-            with(name.into()),
-            ManifestError::Name { partition: TWO },
-            "{name:?}"
-        );
+        assert_eq!(with(name.into()), ManifestError::Name { partition: TWO }, "{name:?}");
     }
-    assert_eq!(
-        with("one".into()),
-        ManifestError::NameTwice {
-            first: ONE,
-            second: TWO
-        }
-    );
+    assert_eq!(with("one".into()), ManifestError::NameTwice { first: ONE, second: TWO });
     assert!(is_valid_name(&"x".repeat(31)) && is_valid_name("a-_9"));
 }
 
 #[test]
 fn counts_and_sizes_of_a_partition_are_checked() {
     let with = |change: fn(&mut Partition)| refused(|m| change(&mut m.partitions[0]));
-    assert_eq!(
-        with(|p| p.cpus.clear()),
-        ManifestError::CpuCount {
-            partition: ONE,
-            count: 0
-        }
-    );
+    assert_eq!(with(|p| p.cpus.clear()), ManifestError::CpuCount { partition: ONE, count: 0 });
     assert_eq!(
         with(|p| p.cpus = vec![CpuId::new(0); MAX_VCPUS + 1]),
-        ManifestError::CpuCount {
-            partition: ONE,
-            count: MAX_VCPUS + 1
-        }
+        ManifestError::CpuCount { partition: ONE, count: MAX_VCPUS + 1 }
     );
+    assert_eq!(with(|p| p.memory.clear()), ManifestError::Empty { partition: ONE });
+    assert_eq!(with(|p| p.memory[0].size = 0), ManifestError::MemorySize { partition: ONE, size: 0 });
+    assert_eq!(with(|p| p.memory[0].size = 4095), ManifestError::MemorySize { partition: ONE, size: 4095 });
     assert_eq!(
-        with(|p| p.memory.clear()),
-        ManifestError::Empty { partition: ONE }
-    );
-    assert_eq!(
-        with(|p| p.memory[0].size = 0),
-        ManifestError::MemorySize {
-            partition: ONE,
-            size: 0
-        }
-    );
-    assert_eq!(
-        with(|p| p.memory[0].size = 4095),
-        ManifestError::MemorySize {
-            partition: ONE,
-            size: 4095
-        }
-    );
-    assert_eq!(
-        with(|p| p.on_fault = FaultPolicy::Restart {
-            attempts: 0,
-            within_ms: 1
-        }),
+        with(|p| p.on_fault = FaultPolicy::Restart { attempts: 0, within_ms: 1 }),
         ManifestError::NoAttempts { partition: ONE }
     );
     assert_eq!(
-        with(|p| p.kernel = Kernel::Segments {
-            segments: Vec::new(),
-            entry: Ipa::new(0)
-        }),
+        with(|p| p.kernel = Kernel::Segments { segments: Vec::new(), entry: Ipa::new(0) }),
         ManifestError::Empty { partition: ONE }
     );
 }
@@ -375,26 +265,11 @@ fn counts_and_sizes_of_a_partition_are_checked() {
 #[test]
 fn kernels_fit_the_memory_they_state() {
     let kernel = |file: Option<FileRange>, memory_size| Kernel::Segments {
-        segments: vec![Segment {
-            ipa: Ipa::new(0),
-            file,
-            memory_size,
-        }],
+        segments: vec![Segment { ipa: Ipa::new(0), file, memory_size }],
         entry: Ipa::new(0),
     };
-    let file = FileRange {
-        offset: 4096,
-        size: 8192,
-    };
-    for bad in [
-        kernel(Some(file), 8191),
-        kernel(None, 0),
-        Kernel::Image {
-            file,
-            text_offset: 0,
-            image_size: 8191,
-        },
-    ] {
+    let file = FileRange { offset: 4096, size: 8192 };
+    for bad in [kernel(Some(file), 8191), kernel(None, 0), Kernel::Image { file, text_offset: 0, image_size: 8191 }] {
         let error = refused(|m| m.partitions[0].kernel = bad);
         assert_eq!(error, ManifestError::ImageSize { partition: ONE });
     }
@@ -413,13 +288,7 @@ fn files_lie_in_the_bundle() {
         (u64::MAX - 4095, 1), // far away
     ] {
         let file = FileRange { offset, size };
-        assert_eq!(
-            refused(|m| m.partitions[1].initrd = Some(file)),
-            ManifestError::File {
-                partition: TWO,
-                file
-            }
-        );
+        assert_eq!(refused(|m| m.partitions[1].initrd = Some(file)), ManifestError::File { partition: TWO, file });
     }
 }
 

@@ -6,9 +6,7 @@ use core::fmt;
 use core::ops::Range;
 
 use crate::addr::PAGE_SIZE;
-use crate::config::{
-    FaultPolicy, FileRange, Kernel, MAX_NAME_LEN, Manifest, Partition, is_valid_name,
-};
+use crate::config::{FaultPolicy, FileRange, Kernel, MAX_NAME_LEN, Manifest, Partition, is_valid_name};
 use crate::id::{MAX_PARTITIONS, MAX_VCPUS, PartitionId};
 
 /// What a manifest says that no configuration can say.
@@ -76,39 +74,24 @@ impl fmt::Display for ManifestError {
                 write!(f, "{count} partitions, 1 to {MAX_PARTITIONS} are possible")
             }
             Self::Name { partition } => {
-                write!(
-                    f,
-                    "{partition} has a name that is not 1 to {MAX_NAME_LEN} of a-z, 0-9, - and _"
-                )
+                write!(f, "{partition} has a name that is not 1 to {MAX_NAME_LEN} of a-z, 0-9, - and _")
             }
             Self::NameTwice { first, second } => {
                 write!(f, "{first} and {second} have the same name")
             }
             Self::CpuCount { partition, count } => {
-                write!(
-                    f,
-                    "{partition} has {count} CPUs, 1 to {MAX_VCPUS} are possible"
-                )
+                write!(f, "{partition} has {count} CPUs, 1 to {MAX_VCPUS} are possible")
             }
             Self::MemorySize { partition, size } => {
-                write!(
-                    f,
-                    "{partition} has a piece of RAM of {size:#x} bytes, no whole number of pages"
-                )
+                write!(f, "{partition} has a piece of RAM of {size:#x} bytes, no whole number of pages")
             }
             Self::Empty { partition } => write!(f, "{partition} has no RAM or no kernel"),
             Self::ImageSize { partition } => {
                 write!(f, "{partition} has a kernel that is larger than it says")
             }
             Self::NoAttempts { partition } => write!(f, "{partition} is to be restarted 0 times"),
-            Self::File {
-                partition,
-                file: FileRange { offset, size },
-            } => {
-                write!(
-                    f,
-                    "{partition} has a file of {size:#x} bytes at {offset:#x}, which is not in the bundle"
-                )
+            Self::File { partition, file: FileRange { offset, size } } => {
+                write!(f, "{partition} has a file of {size:#x} bytes at {offset:#x}, which is not in the bundle")
             }
         }
     }
@@ -120,22 +103,12 @@ pub(super) fn manifest(manifest: &Manifest, files: &Range<u64>) -> Result<(), Ma
     if count == 0 || count > MAX_PARTITIONS {
         return Err(ManifestError::PartitionCount { count });
     }
-    for (partition, id) in manifest
-        .partitions
-        .iter()
-        .zip((0..=u8::MAX).map(PartitionId::new))
-    {
+    for (partition, id) in manifest.partitions.iter().zip((0..=u8::MAX).map(PartitionId::new)) {
         if !is_valid_name(&partition.name) {
             return Err(ManifestError::Name { partition: id });
         }
-        let before = manifest
-            .partitions
-            .iter()
-            .zip((0..id.get()).map(PartitionId::new));
-        if let Some((_, first)) = before
-            .into_iter()
-            .find(|(other, _)| other.name == partition.name)
-        {
+        let before = manifest.partitions.iter().zip((0..id.get()).map(PartitionId::new));
+        if let Some((_, first)) = before.into_iter().find(|(other, _)| other.name == partition.name) {
             return Err(ManifestError::NameTwice { first, second: id });
         }
         one_partition(partition, id, files)?;
@@ -143,36 +116,24 @@ pub(super) fn manifest(manifest: &Manifest, files: &Range<u64>) -> Result<(), Ma
     Ok(())
 }
 
-fn one_partition(
-    partition: &Partition,
-    id: PartitionId,
-    files: &Range<u64>,
-) -> Result<(), ManifestError> {
+fn one_partition(partition: &Partition, id: PartitionId, files: &Range<u64>) -> Result<(), ManifestError> {
     let count = partition.cpus.len();
     if count == 0 || count > MAX_VCPUS {
-        return Err(ManifestError::CpuCount {
-            partition: id,
-            count,
-        });
+        return Err(ManifestError::CpuCount { partition: id, count });
     }
     if partition.memory.is_empty() {
         return Err(ManifestError::Empty { partition: id });
     }
     for piece in &partition.memory {
         if piece.size == 0 || !piece.size.is_multiple_of(PAGE_SIZE) {
-            return Err(ManifestError::MemorySize {
-                partition: id,
-                size: piece.size,
-            });
+            return Err(ManifestError::MemorySize { partition: id, size: piece.size });
         }
     }
     if matches!(partition.on_fault, FaultPolicy::Restart { attempts: 0, .. }) {
         return Err(ManifestError::NoAttempts { partition: id });
     }
     match &partition.kernel {
-        Kernel::Image {
-            file, image_size, ..
-        } => {
+        Kernel::Image { file, image_size, .. } => {
             one_file(*file, id, files)?;
             if *image_size < file.size {
                 return Err(ManifestError::ImageSize { partition: id });
@@ -196,16 +157,10 @@ fn one_partition(
             }
         }
     }
-    partition
-        .initrd
-        .map_or(Ok(()), |file| one_file(file, id, files))
+    partition.initrd.map_or(Ok(()), |file| one_file(file, id, files))
 }
 
-fn one_file(
-    file: FileRange,
-    partition: PartitionId,
-    files: &Range<u64>,
-) -> Result<(), ManifestError> {
+fn one_file(file: FileRange, partition: PartitionId, files: &Range<u64>) -> Result<(), ManifestError> {
     let end = file.offset.checked_add(file.size);
     let inside = file.offset >= files.start && end.is_some_and(|end| end <= files.end);
     if file.size == 0 || !file.offset.is_multiple_of(PAGE_SIZE) || !inside {
