@@ -51,7 +51,9 @@ impl TreeWriter {
             Place::Properties | Place::Children if blob::is_node_name(name.as_bytes()) => {}
             Place::End => return self.fail(WriteError::Unbalanced),
             _ => {
-                return self.fail(WriteError::BadName { name: name.to_owned() });
+                return self.fail(WriteError::BadName {
+                    name: name.to_owned(),
+                });
             }
         }
         if self.depth > MAX_DEPTH {
@@ -71,17 +73,25 @@ impl TreeWriter {
             return self.fail(WriteError::Unbalanced);
         };
         self.depth = depth;
-        self.place = if depth == 0 { Place::End } else { Place::Children };
+        self.place = if depth == 0 {
+            Place::End
+        } else {
+            Place::Children
+        };
         self.put(&END_NODE.to_be_bytes());
     }
 
     /// Writes a property of any bytes.
     pub fn property(&mut self, name: &str, value: &[u8]) {
         if self.place != Place::Properties {
-            return self.fail(WriteError::MisplacedProperty { name: name.to_owned() });
+            return self.fail(WriteError::MisplacedProperty {
+                name: name.to_owned(),
+            });
         }
         if !blob::is_property_name(name.as_bytes()) {
-            return self.fail(WriteError::BadName { name: name.to_owned() });
+            return self.fail(WriteError::BadName {
+                name: name.to_owned(),
+            });
         }
         let (Some(offset), Ok(size)) = (self.string(name), u32::try_from(value.len())) else {
             return self.fail(WriteError::TooLarge);
@@ -116,7 +126,10 @@ impl TreeWriter {
 
     /// Writes a property of a list of strings.
     pub fn property_strings(&mut self, name: &str, values: &[&str]) {
-        let bytes: Vec<u8> = values.iter().flat_map(|value| value.bytes().chain([0])).collect();
+        let bytes: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.bytes().chain([0]))
+            .collect();
         self.property(name, &bytes);
     }
 
