@@ -8,6 +8,7 @@ pub mod console_log;
 pub mod firmware;
 pub mod flatten;
 pub mod initramfs;
+pub mod pack;
 pub mod paths;
 pub mod platform;
 pub mod qemu;

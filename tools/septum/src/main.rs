@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use septum_tool::author::{Colour, Report};
 use septum_tool::run;
 
 /// Septum, a static-partitioning hypervisor for AArch64 boards: the command for the PC
@@ -24,7 +25,10 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
     };
     result.unwrap_or_else(|error: anyhow::Error| {
-        eprintln!("error: {error:#}");
+        match error.downcast_ref::<Report>() {
+            Some(report) => eprintln!("{}", report.render(Colour::of_stderr())),
+            None => eprintln!("error: {error:#}"),
+        }
         ExitCode::FAILURE
     })
 }

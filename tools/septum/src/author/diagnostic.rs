@@ -2,6 +2,7 @@
 //! Errors that show the author's own lines. All that is wrong with a file is collected and shown together.
 
 use std::fmt;
+use std::io::{self, IsTerminal};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -76,6 +77,14 @@ pub enum Colour {
     Never,
     /// Escape sequences for a terminal.
     Ansi,
+}
+
+impl Colour {
+    /// Chooses colour for a terminal, unless NO_COLOR is set.
+    pub fn of_stderr() -> Self {
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        if io::stderr().is_terminal() && !plain { Self::Ansi } else { Self::Never }
+    }
 }
 
 impl Report {

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From a configuration's path to a bundle that fits its board: what `check`, `build` and `run` share. Nothing is written
+//! before everything is known to be right.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::assets::Asset;
+use crate::author::{self, Compiled, Diagnostic, Report, System};
+use crate::paths;
+use crate::platform::{Board, Machine, MachineArgs};
+
+/// The configuration that is taken when none is named.
+pub const DEFAULT: &str = "configs/qemu-virt/default.toml";
+
+/// A configuration that was read, with its bundle in memory.
+#[derive(Debug)]
+pub struct Packed {
+    /// Where it came from.
+    pub path: PathBuf,
+    /// The configuration, with places.
+    pub system: System,
+    /// The manifest and the bundle.
+    pub compiled: Compiled,
+    /// Its platform.
+    pub board: Board,
+    text: String,
+}
+
+impl Packed {
+    /// Reads a configuration and the files it names; guests of this project are built.
+    ///
+    /// # Errors
+    /// A [`Report`] with all that is wrong, or the file cannot be read.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text =
+            fs::read_to_string(path).with_context(|| format!("cannot read the configuration {}", path.display()))?;
+        let report = |errors| Report::new(path, &text, errors);
+        let system = author::read(&text).map_err(report)?;
+        let board = Board::load(&system.platform.value).map_err(|error| {
+            report(vec![
+                Diagnostic::new("this platform cannot be used")
+                    .at(&system.platform.span, "")
+                    .help(format!("{error:#}")),
+            ])
+        })?;
+        let compiled = author::compile(&system, &|name| find(path, name)).map_err(report)?;
+        Ok(Self { path: path.to_owned(), system, compiled, board, text })
+    }
+
+    /// Joins errors with the configuration's text.
+    pub fn report(&self, errors: Vec<Diagnostic>) -> Report {
+        Report::new(&self.path, &self.text, errors)
+    }
+
+    /// Returns the folder for what is made of this configuration: `target/septum/<platform>/<name>`.
+    ///
+    /// # Errors
+    /// The target directory cannot be made.
+    pub fn folder(&self) -> Result<PathBuf> {
+        let name = self.path.file_stem().context("a configuration has a name")?;
+        Ok(paths::output()?.join(&self.board.folder).join(name))
+    }
+
+    /// Writes the bundle into [`Packed::folder`], whole or not at all, and returns its path.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write(&self) -> Result<PathBuf> {
+        let path = self.folder()?.join("bundle");
+        paths::write_whole(&path, &self.compiled.bundle)?;
+        Ok(path)
+    }
+
+    /// Returns the arguments of `[qemu]`, its scratch files made in [`Packed::folder`].
+    ///
+    /// # Errors
+    /// A scratch file cannot be made.
+    pub fn qemu_args(&self) -> Result<Vec<String>> {
+        author::qemu::expand(&self.system.qemu_args, &self.folder()?).context("cannot make a scratch file")
+    }
+}
+
+/// What `septum run` boots.
+#[derive(Debug)]
+pub struct Bootable {
+    /// The platform.
+    pub board: Board,
+    /// The machine that it was planned for.
+    pub machine: Machine,
+    /// The bundle, to be handed over as the initrd.
+    pub bundle: PathBuf,
+    /// The configuration's own arguments for QEMU.
+    pub qemu_args: Vec<String>,
+}
+
+/// Reads a configuration, plans it for the machine that the command line names, and writes its bundle.
+///
+/// # Errors
+/// A [`Report`] with all that is wrong; nothing is written then.
+pub fn bundle(config: &Path, args: &MachineArgs) -> Result<Bootable> {
+    let packed = Packed::read(config)?;
+    let machine = packed.board.machine(args);
+    let (bundle, qemu_args) = (packed.write()?, packed.qemu_args()?);
+    Ok(Bootable { board: packed.board, machine, bundle, qemu_args })
+}
+
+/// Finds the file that a configuration names: an asset, or a file beside it.
+fn find(config: &Path, name: &str) -> Result<PathBuf> {
+    match Asset::parse(name, config.parent().unwrap_or(Path::new("")))? {
+        Asset::File(_) => author::beside(config, name),
+        asset => asset.path(),
+    }
+}
