@@ -3,6 +3,7 @@
 
 use alloc::vec::Vec;
 
+use super::cursor::{Cursor, terminated};
 use super::error::{Block, TreeError};
 
 /// The most content that is read or written, in bytes.
@@ -380,42 +381,4 @@ impl Walk<'_> {
             self.output.push(0);
         }
     }
-}
-
-/// A reading position in a structure block.
-struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    fn word(&mut self) -> Option<u32> {
-        let (word, _) = self.bytes.get(self.at..)?.split_first_chunk()?;
-        self.at = self.at.checked_add(4)?;
-        Some(u32::from_be_bytes(*word))
-    }
-
-    /// Takes `length` bytes and the padding behind them.
-    fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
-        let end = self.at.checked_add(length)?;
-        let taken = self.bytes.get(self.at..end)?;
-        self.at = end.checked_next_multiple_of(4)?;
-        Some(taken)
-    }
-
-    /// Takes a NUL-terminated name, without its NUL, and the padding behind it.
-    fn name(&mut self) -> Option<&'a [u8]> {
-        let name = terminated(self.bytes.get(self.at..)?)?;
-        self.bytes(name.len().checked_add(1)?)?;
-        Some(name)
-    }
-}
-
-/// Returns the bytes up to the first NUL, when that comes within the length of a name.
-fn terminated(bytes: &[u8]) -> Option<&[u8]> {
-    let length = bytes
-        .iter()
-        .take(MAX_NAME.saturating_add(1))
-        .position(|byte| *byte == 0)?;
-    bytes.get(..length)
 }

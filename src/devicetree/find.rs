@@ -3,15 +3,80 @@
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::fmt;
 
 use super::DeviceTree;
-use super::error::FindError;
 use super::node::{Node, Property};
 
 /// The most names that an error suggests.
 const MAX_SUGGESTIONS: usize = 3;
 /// The longest name that is compared letter by letter, in bytes.
 const MAX_COMPARED: usize = 128;
+
+/// Why a reference names no node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FindError {
+    /// Nothing has this path, alias or label.
+    Unknown {
+        /// The reference.
+        reference: String,
+        /// Paths, aliases and labels that look like it, nearest first.
+        nearest: Vec<String>,
+    },
+    /// The path leaves out a unit address and fits more than one node.
+    Ambiguous {
+        /// The reference.
+        reference: String,
+        /// Paths of nodes that fit.
+        candidates: Vec<String>,
+    },
+    /// The alias or label leads to a path that does not exist.
+    Dangling {
+        /// The reference.
+        reference: String,
+        /// Where it leads.
+        target: String,
+    },
+}
+
+impl fmt::Display for FindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (reference, list, word) = match self {
+            Self::Unknown { reference, nearest } => {
+                write!(
+                    f,
+                    "`{reference}` is no path, alias or label of the device tree"
+                )?;
+                (reference, nearest, "did you mean")
+            }
+            Self::Ambiguous {
+                reference,
+                candidates,
+            } => {
+                write!(
+                    f,
+                    "`{reference}` fits more than one node of the device tree"
+                )?;
+                (reference, candidates, "give one of")
+            }
+            Self::Dangling { reference, target } => {
+                return write!(
+                    f,
+                    "`{reference}` leads to `{target}`, which is not in the device tree"
+                );
+            }
+        };
+        if !list.is_empty() && !reference.is_empty() {
+            write!(f, "; {word} ")?;
+            for (place, name) in list.iter().enumerate() {
+                write!(f, "{}`{name}`", if place == 0 { "" } else { ", " })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl core::error::Error for FindError {}
 
 /// Where a path leads.
 enum Walk<'a> {

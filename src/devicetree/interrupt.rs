@@ -7,8 +7,10 @@ use super::node::{Node, Property};
 use super::{DeviceTree, MAX_ENTRIES, error::ReadError, index::to_usize};
 use crate::id::{Intid, Trigger};
 
-/// The most nodes that an interrupt passes on its way, and the most that the search for an interrupt parent visits.
+/// The most nodes that the search for an interrupt parent visits.
 const MAX_HOPS: usize = 64;
+/// The most `interrupt-map`s that an interrupt passes.
+const MAX_MAPS: usize = 8;
 /// The most cells of an interrupt specifier or unit address.
 const MAX_CELLS: usize = 4;
 
@@ -153,7 +155,7 @@ impl<'a> Node<'a> {
 
     /// Follows an interrupt of this node through `interrupt-map`s to a controller.
     fn follow(self, mut route: Route<'a>) -> Result<Interrupt<'a>, ReadError> {
-        for hop in 0..MAX_HOPS {
+        for hop in 0..=MAX_MAPS {
             let Some(map) = route.at.property("interrupt-map") else {
                 if route.at.property("interrupt-controller").is_none() {
                     return Err(ReadError::NotAController {

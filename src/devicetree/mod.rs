@@ -22,6 +22,7 @@
 mod address;
 mod blob;
 mod chosen;
+mod cursor;
 mod error;
 mod find;
 mod index;
@@ -38,11 +39,12 @@ use core::fmt;
 
 pub use address::{RawRegEntry, RegEntry};
 pub use blob::{HEADER_SIZE, MAX_DEPTH, MAX_NAME, MAX_SIZE};
-pub use error::{Block, FindError, ReadError, TreeError, WriteError};
+pub use error::{Block, ReadError, TreeError};
+pub use find::FindError;
 pub use interrupt::{Interrupt, gic_interrupt};
 pub use memory::ReservedRegion;
 pub use node::{Node, Property, Status};
-pub use write::TreeWriter;
+pub use write::{TreeWriter, WriteError};
 
 use crate::addr::PaRange;
 use index::Index;

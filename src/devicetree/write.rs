@@ -5,11 +5,54 @@ use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use super::DeviceTree;
 use super::blob::{self, BEGIN_NODE, END, END_NODE, MAX_DEPTH, MAX_SIZE, PROPERTY};
-use super::error::WriteError;
+use super::error::TreeError;
 
+/// Why a tree could not be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WriteError {
+    /// A name is empty, too long, or has a character that names cannot have.
+    BadName {
+        /// The name.
+        name: String,
+    },
+    /// A property stands outside all nodes or behind a child node.
+    MisplacedProperty {
+        /// The property.
+        name: String,
+    },
+    /// Nodes are not closed, or closed too often, or there is not exactly one root.
+    Unbalanced,
+    /// The tree is larger than [`MAX_SIZE`] or deeper than [`MAX_DEPTH`].
+    TooLarge,
+    /// The finished tree does not pass this module's own reader.
+    Unreadable(TreeError),
+}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadName { name } => write!(f, "`{name}` is no legal name in a device tree"),
+            Self::MisplacedProperty { name } => write!(
+                f,
+                "property `{name}` stands outside a node or behind a child"
+            ),
+            Self::Unbalanced => {
+                f.write_str("nodes of the device tree do not open and close in pairs")
+            }
+            Self::TooLarge => write!(
+                f,
+                "device tree is larger than {MAX_SIZE} bytes or deeper than {MAX_DEPTH} levels"
+            ),
+            Self::Unreadable(error) => write!(f, "written tree cannot be read: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for WriteError {}
 /// Writes a tree node by node: the root is begun first, with the name "", and properties come before children. The first
 /// mistake is kept and reported by [`TreeWriter::finish`].
 #[derive(Clone, Debug, Default)]
