@@ -1,2 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Console multiplexing: which partition a byte on the shared UART belongs to, and the operator shell.
+//! All consoles on one UART: rings of bytes, the multiplexer that turns them into named lines, the keyboard that moves
+//! between partitions, and the hypervisor's shell. The housekeeping CPU alone runs it.
+
+mod ring;
+
+pub use ring::{ByteSource, OUTPUT_SIZE, Pushed, Ring, RingWriter};
