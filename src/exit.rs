@@ -116,27 +116,20 @@ pub struct ExitCounters {
 impl ExitCounters {
     /// Returns counters that are all 0.
     pub const fn new() -> Self {
-        Self {
-            counts: [const { AtomicU64::new(0) }; ExitReason::COUNT],
-        }
+        Self { counts: [const { AtomicU64::new(0) }; ExitReason::COUNT] }
     }
 
     /// Counts one exit. Must be called by the vCPU's own CPU alone: it is a load and a store, not an atomic addition.
     #[inline(always)]
     pub fn count(&self, reason: ExitReason) {
         if let Some(counter) = self.counts.get(reason.index()) {
-            counter.store(
-                counter.load(Ordering::Relaxed).wrapping_add(1),
-                Ordering::Relaxed,
-            );
+            counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         }
     }
 
     /// Returns the count of one reason.
     pub fn get(&self, reason: ExitReason) -> u64 {
-        self.counts
-            .get(reason.index())
-            .map_or(0, |counter| counter.load(Ordering::Relaxed))
+        self.counts.get(reason.index()).map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
 
     /// Returns all counts, in the order of [`ExitReason::ALL`].
@@ -255,13 +248,7 @@ mod tests {
         for (index, reason) in ExitReason::ALL.into_iter().enumerate() {
             assert_eq!(reason.index(), index);
             assert!(reason.name().len() <= 12);
-            assert_eq!(
-                ExitReason::ALL
-                    .iter()
-                    .filter(|other| other.name() == reason.name())
-                    .count(),
-                1
-            );
+            assert_eq!(ExitReason::ALL.iter().filter(|other| other.name() == reason.name()).count(), 1);
         }
     }
 

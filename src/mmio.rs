@@ -136,19 +136,9 @@ impl Access {
         let value = raw & self.width.mask();
         let sign = (self.width.mask() >> 1) + 1;
         match self.transfer {
-            Transfer::Read {
-                extension: Extension::SignTo32,
-                ..
-            } => (value ^ sign).wrapping_sub(sign) & 0xffff_ffff,
-            Transfer::Read {
-                extension: Extension::SignTo64,
-                ..
-            } => (value ^ sign).wrapping_sub(sign),
-            Transfer::Read {
-                extension: Extension::Zero,
-                ..
-            }
-            | Transfer::Write { .. } => value,
+            Transfer::Read { extension: Extension::SignTo32, .. } => (value ^ sign).wrapping_sub(sign) & 0xffff_ffff,
+            Transfer::Read { extension: Extension::SignTo64, .. } => (value ^ sign).wrapping_sub(sign),
+            Transfer::Read { extension: Extension::Zero, .. } | Transfer::Write { .. } => value,
         }
     }
 
@@ -207,14 +197,7 @@ pub enum AbortKind {
 pub fn decode(esr: u64, far: u64, hpfar: u64) -> Result<Access, AbortKind> {
     // One comparison for what device models want: a valid syndrome, a translation fault, no walk, no maintenance.
     if esr & (ISV | CM | S1PTW | FAULT_KIND) != ISV | TRANSLATION {
-        return Err(classify(
-            esr,
-            far,
-            hpfar,
-            AbortKind::NoSyndrome {
-                ipa: fault_ipa(far, hpfar),
-            },
-        ));
+        return Err(classify(esr, far, hpfar, AbortKind::NoSyndrome { ipa: fault_ipa(far, hpfar) }));
     }
     let width = match (esr >> 22) & 3 {
         0 => Width::Byte,
@@ -231,29 +214,15 @@ pub fn decode(esr: u64, far: u64, hpfar: u64) -> Result<Access, AbortKind> {
             (true, false) => Extension::SignTo32,
             (true, true) => Extension::SignTo64,
         };
-        Transfer::Read {
-            register,
-            extension,
-        }
+        Transfer::Read { register, extension }
     };
-    Ok(Access {
-        ipa: fault_ipa(far, hpfar),
-        width,
-        transfer,
-    })
+    Ok(Access { ipa: fault_ipa(far, hpfar), width, transfer })
 }
 
 /// Decodes an instruction abort from a lower exception level (EC 0x20).
 pub fn decode_fetch(esr: u64, far: u64, hpfar: u64) -> AbortKind {
     // Bits 8 and 6 of an instruction abort's ISS are RES0: it is neither maintenance nor a write.
-    classify(
-        esr & !CM,
-        far,
-        hpfar,
-        AbortKind::Fetch {
-            ipa: fault_ipa(far, hpfar),
-        },
-    )
+    classify(esr & !CM, far, hpfar, AbortKind::Fetch { ipa: fault_ipa(far, hpfar) })
 }
 
 /// Returns the kind of an abort; `plain` is a translation fault of the access itself.
@@ -266,14 +235,10 @@ fn classify(esr: u64, far: u64, hpfar: u64, plain: AbortKind) -> AbortKind {
     }
     if esr & S1PTW != 0 {
         // FAR holds the address being translated, so only HPFAR's page is the descriptor's.
-        return AbortKind::TableWalk {
-            ipa: fault_ipa(0, hpfar),
-        };
+        return AbortKind::TableWalk { ipa: fault_ipa(0, hpfar) };
     }
     if esr & CM != 0 {
-        return AbortKind::CacheMaintenance {
-            ipa: fault_ipa(far, hpfar),
-        };
+        return AbortKind::CacheMaintenance { ipa: fault_ipa(far, hpfar) };
     }
     match status {
         0x04..=0x07 | 0x2a | 0x2b => plain,
@@ -293,11 +258,7 @@ fn fault_ipa(far: u64, hpfar: u64) -> Ipa {
 
 /// Returns whether an aborted data access would have written, as the guest's syndrome shall say.
 pub const fn abort_direction(esr: u64) -> Direction {
-    if esr & WNR != 0 {
-        Direction::Write
-    } else {
-        Direction::Read
-    }
+    if esr & WNR != 0 { Direction::Write } else { Direction::Read }
 }
 
 /// Returns FAR_EL2 when the syndrome of an abort says that it holds the faulting virtual address (FnV clear).
@@ -397,13 +358,7 @@ impl SystemRegister {
 
     /// Returns the register `S<op0>_<op1>_C<crn>_C<crm>_<op2>`; of each number the bits that the encoding has count.
     pub const fn new(op0: u32, op1: u32, crn: u32, crm: u32, op2: u32) -> Self {
-        Self(
-            ((op0 & 3) << 20)
-                | ((op2 & 7) << 17)
-                | ((op1 & 7) << 14)
-                | ((crn & 15) << 10)
-                | ((crm & 15) << 1),
-        )
+        Self(((op0 & 3) << 20) | ((op2 & 7) << 17) | ((op1 & 7) << 14) | ((crn & 15) << 10) | ((crm & 15) << 1))
     }
 
     /// Returns op0.
@@ -434,15 +389,7 @@ impl SystemRegister {
 
 impl core::fmt::Debug for SystemRegister {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(
-            f,
-            "S{}_{}_C{}_C{}_{}",
-            self.op0(),
-            self.op1(),
-            self.crn(),
-            self.crm(),
-            self.op2()
-        )
+        write!(f, "S{}_{}_C{}_C{}_{}", self.op0(), self.op1(), self.crn(), self.crm(), self.op2())
     }
 }
 
@@ -463,11 +410,7 @@ pub fn decode_system_access(esr: u64) -> SystemAccess {
     SystemAccess {
         name: SystemRegister(word(esr & SystemRegister::NAMING)),
         register: Register::new(byte(esr >> 5)),
-        direction: if esr & 1 != 0 {
-            Direction::Read
-        } else {
-            Direction::Write
-        },
+        direction: if esr & 1 != 0 { Direction::Read } else { Direction::Write },
     }
 }
 
@@ -486,11 +429,7 @@ pub enum Wait {
 
 /// Decodes the syndrome of a trapped wait (EC 0x01).
 pub fn decode_wait(esr: u64) -> Wait {
-    let register = if esr & 4 != 0 {
-        Some(Register::new(byte(esr >> 5)))
-    } else {
-        None
-    };
+    let register = if esr & 4 != 0 { Some(Register::new(byte(esr >> 5))) } else { None };
     match esr & 3 {
         0 => Wait::Interrupt,
         1 => Wait::Event,
@@ -528,12 +467,7 @@ mod tests {
         let access = decode_one(STORE).unwrap();
         assert_eq!(access.ipa, Ipa::new(0x0900_0234));
         assert_eq!(access.width, Width::Word);
-        assert_eq!(
-            access.transfer,
-            Transfer::Write {
-                register: Register::new(5)
-            }
-        );
+        assert_eq!(access.transfer, Transfer::Write { register: Register::new(5) });
         assert_eq!(access.direction(), Direction::Write);
         assert_eq!(access.stored(0x1_2345_6789), 0x2345_6789);
     }
@@ -554,11 +488,7 @@ mod tests {
             (load | SSE | SF, 0x80, 0xffff_ffff_ffff_ff80),
             (load | SSE | SF, 0x7f, 0x7f),
             (load | SSE | SF | (1 << 22), 0x8000, 0xffff_ffff_ffff_8000),
-            (
-                load | SSE | SF | (2 << 22),
-                0x8000_0000,
-                0xffff_ffff_8000_0000,
-            ),
+            (load | SSE | SF | (2 << 22), 0x8000_0000, 0xffff_ffff_8000_0000),
             (load | (2 << 22), u64::MAX, 0xffff_ffff),
             (load | SF | (3 << 22), u64::MAX, u64::MAX),
             (load | SSE | SF | (3 << 22), 1 << 63, 1 << 63),
@@ -584,10 +514,7 @@ mod tests {
             (STORE | CM, AbortKind::CacheMaintenance { ipa }),
             (STORE | CM | S1PTW, AbortKind::TableWalk { ipa: page }),
             ((STORE & !0x3f) | 0x0f, AbortKind::Permission),
-            (
-                (STORE & !0x3f) | 0x0f | S1PTW,
-                AbortKind::TableWalk { ipa: page },
-            ),
+            ((STORE & !0x3f) | 0x0f | S1PTW, AbortKind::TableWalk { ipa: page }),
             ((STORE & !0x3f) | 0x10, AbortKind::External),
             ((STORE & !0x3f) | 0x17, AbortKind::External),
             ((STORE & !0x3f) | 0x18, AbortKind::External),
@@ -606,21 +533,10 @@ mod tests {
         let fetch = (0x20 << 26) | IL | 7;
         let ipa = Ipa::new(0x0900_0234);
         for noise in [0, CM, WNR, CM | WNR] {
-            assert_eq!(
-                decode_fetch(fetch | noise, 0x234, 0x09_0000),
-                AbortKind::Fetch { ipa }
-            );
+            assert_eq!(decode_fetch(fetch | noise, 0x234, 0x09_0000), AbortKind::Fetch { ipa });
         }
-        assert_eq!(
-            decode_fetch(fetch | S1PTW, 0x234, 0x09_0000),
-            AbortKind::TableWalk {
-                ipa: Ipa::new(0x0900_0000)
-            }
-        );
-        assert_eq!(
-            decode_fetch((fetch & !0x3f) | 0x0d, 0, 0),
-            AbortKind::Permission
-        );
+        assert_eq!(decode_fetch(fetch | S1PTW, 0x234, 0x09_0000), AbortKind::TableWalk { ipa: Ipa::new(0x0900_0000) });
+        assert_eq!(decode_fetch((fetch & !0x3f) | 0x0d, 0, 0), AbortKind::Permission);
     }
 
     #[test]
@@ -646,10 +562,7 @@ mod tests {
         let register = Register::new(7);
         assert_eq!(decode_wait(0), Wait::Interrupt);
         assert_eq!(decode_wait(1), Wait::Event);
-        assert_eq!(
-            decode_wait(2 | 4 | (7 << 5)),
-            Wait::InterruptUntil(Some(register))
-        );
+        assert_eq!(decode_wait(2 | 4 | (7 << 5)), Wait::InterruptUntil(Some(register)));
         assert_eq!(decode_wait(3), Wait::EventUntil(None));
     }
 

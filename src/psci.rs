@@ -202,11 +202,7 @@ fn cpu_on(target: u64, entry: u64, context: u64) -> Call {
     if entry & 3 != 0 {
         return refuse(ReturnCode::InvalidAddress);
     }
-    Call::CpuOn {
-        target,
-        entry: Ipa::new(entry),
-        context,
-    }
+    Call::CpuOn { target, entry: Ipa::new(entry), context }
 }
 
 fn affinity_info(target: u64, level: u64) -> Call {
@@ -226,9 +222,10 @@ fn affinity(raw: u64) -> Option<Mpidr> {
 #[inline(always)]
 fn psci_features(function: u32) -> ReturnCode {
     match function {
-        PSCI_VERSION | CPU_SUSPEND_32 | CPU_SUSPEND_64 | CPU_OFF | CPU_ON_32 | CPU_ON_64
-        | AFFINITY_INFO_32 | AFFINITY_INFO_64 | MIGRATE_INFO_TYPE | SYSTEM_OFF | SYSTEM_RESET
-        | PSCI_FEATURES | SMCCC_VERSION => ReturnCode::Success,
+        PSCI_VERSION | CPU_SUSPEND_32 | CPU_SUSPEND_64 | CPU_OFF | CPU_ON_32 | CPU_ON_64 | AFFINITY_INFO_32
+        | AFFINITY_INFO_64 | MIGRATE_INFO_TYPE | SYSTEM_OFF | SYSTEM_RESET | PSCI_FEATURES | SMCCC_VERSION => {
+            ReturnCode::Success
+        }
         _ => ReturnCode::NotSupported,
     }
 }
@@ -282,19 +279,13 @@ mod tests {
     #[test]
     fn the_versions_are_psci_1_1_and_smccc_1_1() {
         assert_eq!(decode(PSCI_VERSION.into(), 0, 0, 0), Call::Answer(0x1_0001));
-        assert_eq!(
-            decode(SMCCC_VERSION.into(), 0, 0, 0),
-            Call::Answer(0x1_0001)
-        );
+        assert_eq!(decode(SMCCC_VERSION.into(), 0, 0, 0), Call::Answer(0x1_0001));
         assert_eq!(decode(MIGRATE_INFO_TYPE.into(), 0, 0, 0), Call::Answer(2));
     }
 
     #[test]
     fn the_function_is_in_w0_alone() {
-        assert_eq!(
-            decode(0xdead_beef_8400_0000, 0, 0, 0),
-            Call::Answer(0x1_0001)
-        );
+        assert_eq!(decode(0xdead_beef_8400_0000, 0, 0, 0), Call::Answer(0x1_0001));
         assert_eq!(decode(0xdead_beef_8400_0002, 0, 0, 0), Call::CpuOff);
     }
 
@@ -303,83 +294,34 @@ mod tests {
         for function in KNOWN {
             let told = decode(PSCI_FEATURES.into(), function.into(), 0, 0);
             // SMCCC_ARCH_FEATURES is discovered through SMCCC_VERSION, not through PSCI.
-            let expected = if function == SMCCC_ARCH_FEATURES {
-                NOT_SUPPORTED
-            } else {
-                0
-            };
+            let expected = if function == SMCCC_ARCH_FEATURES { NOT_SUPPORTED } else { 0 };
             assert_eq!(told, Call::Answer(expected), "{function:#x}");
         }
-        for function in [
-            0x8400_0005,
-            0x8400_0007,
-            0x8400_000b,
-            0x8400_000e,
-            0xc400_0012,
-            0,
-            0xffff_ffff_u64,
-        ] {
-            assert_eq!(
-                decode(PSCI_FEATURES.into(), function, 0, 0),
-                Call::Answer(NOT_SUPPORTED)
-            );
+        for function in [0x8400_0005, 0x8400_0007, 0x8400_000b, 0x8400_000e, 0xc400_0012, 0, 0xffff_ffff_u64] {
+            assert_eq!(decode(PSCI_FEATURES.into(), function, 0, 0), Call::Answer(NOT_SUPPORTED));
         }
-        assert_eq!(
-            decode(SMCCC_ARCH_FEATURES.into(), SMCCC_ARCH_FEATURES.into(), 0, 0),
-            Call::Answer(0)
-        );
-        assert_eq!(
-            decode(SMCCC_ARCH_FEATURES.into(), 0x8000_8000, 0, 0),
-            Call::Answer(NOT_SUPPORTED)
-        );
+        assert_eq!(decode(SMCCC_ARCH_FEATURES.into(), SMCCC_ARCH_FEATURES.into(), 0, 0), Call::Answer(0));
+        assert_eq!(decode(SMCCC_ARCH_FEATURES.into(), 0x8000_8000, 0, 0), Call::Answer(NOT_SUPPORTED));
     }
 
     #[test]
     fn thirty_two_bit_functions_see_thirty_two_bits_of_their_arguments() {
-        let call = decode(
-            CPU_ON_32.into(),
-            0xffff_ffff_0000_0001,
-            0xffff_ffff_4000_0000,
-            0xffff_ffff_8000_0005,
-        );
-        let expected = Call::CpuOn {
-            target: Mpidr::new(1),
-            entry: Ipa::new(0x4000_0000),
-            context: 0x8000_0005,
-        };
+        let call = decode(CPU_ON_32.into(), 0xffff_ffff_0000_0001, 0xffff_ffff_4000_0000, 0xffff_ffff_8000_0005);
+        let expected = Call::CpuOn { target: Mpidr::new(1), entry: Ipa::new(0x4000_0000), context: 0x8000_0005 };
         assert_eq!(call, expected);
         let call = decode(CPU_ON_64.into(), 1, 0x1_4000_0000, u64::MAX);
-        assert_eq!(
-            call,
-            Call::CpuOn {
-                target: Mpidr::new(1),
-                entry: Ipa::new(0x1_4000_0000),
-                context: u64::MAX
-            }
-        );
+        assert_eq!(call, Call::CpuOn { target: Mpidr::new(1), entry: Ipa::new(0x1_4000_0000), context: u64::MAX });
     }
 
     #[test]
     fn reserved_bits_of_a_target_are_invalid_parameters() {
         for bit in (24..32).chain(40..64) {
             let target = 1 << bit;
-            assert_eq!(
-                decode(CPU_ON_64.into(), target, 0, 0),
-                Call::Answer(INVALID_PARAMETERS)
-            );
-            assert_eq!(
-                decode(AFFINITY_INFO_64.into(), target, 0, 0),
-                Call::Answer(INVALID_PARAMETERS)
-            );
+            assert_eq!(decode(CPU_ON_64.into(), target, 0, 0), Call::Answer(INVALID_PARAMETERS));
+            assert_eq!(decode(AFFINITY_INFO_64.into(), target, 0, 0), Call::Answer(INVALID_PARAMETERS));
         }
-        assert!(matches!(
-            decode(CPU_ON_64.into(), 0xff_00ff_ffff, 0, 0),
-            Call::CpuOn { .. }
-        ));
-        assert_eq!(
-            decode(CPU_ON_32.into(), 1 << 24, 0, 0),
-            Call::Answer(INVALID_PARAMETERS)
-        );
+        assert!(matches!(decode(CPU_ON_64.into(), 0xff_00ff_ffff, 0, 0), Call::CpuOn { .. }));
+        assert_eq!(decode(CPU_ON_32.into(), 1 << 24, 0, 0), Call::Answer(INVALID_PARAMETERS));
     }
 
     #[test]
@@ -388,43 +330,25 @@ mod tests {
             let refused = Call::Answer(ReturnCode::InvalidAddress.to_register());
             assert_eq!(decode(CPU_ON_64.into(), 0, entry, 0), refused);
         }
-        assert!(matches!(
-            decode(CPU_ON_64.into(), 0, 4, 0),
-            Call::CpuOn { .. }
-        ));
+        assert!(matches!(decode(CPU_ON_64.into(), 0, 4, 0), Call::CpuOn { .. }));
     }
 
     #[test]
     fn affinity_levels_end_at_three() {
-        assert!(matches!(
-            decode(AFFINITY_INFO_64.into(), 0, 3, 0),
-            Call::AffinityInfo { level: 3, .. }
-        ));
+        assert!(matches!(decode(AFFINITY_INFO_64.into(), 0, 3, 0), Call::AffinityInfo { level: 3, .. }));
         for level in [4, 255, 256, 1 << 32] {
-            assert_eq!(
-                decode(AFFINITY_INFO_64.into(), 0, level, 0),
-                Call::Answer(INVALID_PARAMETERS)
-            );
+            assert_eq!(decode(AFFINITY_INFO_64.into(), 0, level, 0), Call::Answer(INVALID_PARAMETERS));
         }
-        assert!(matches!(
-            decode(AFFINITY_INFO_32.into(), 0, 1 << 32, 0),
-            Call::AffinityInfo { level: 0, .. }
-        ));
+        assert!(matches!(decode(AFFINITY_INFO_32.into(), 0, 1 << 32, 0), Call::AffinityInfo { level: 0, .. }));
     }
 
     #[test]
     fn every_well_formed_power_state_is_standby() {
         for state in [0, 0x1_0000, 0x0301_ffff] {
-            assert_eq!(
-                decode(CPU_SUSPEND_64.into(), state, 0x123, 0),
-                Call::Suspend
-            );
+            assert_eq!(decode(CPU_SUSPEND_64.into(), state, 0x123, 0), Call::Suspend);
         }
         for state in [1 << 17, 1 << 23, 1 << 26, 1 << 31] {
-            assert_eq!(
-                decode(CPU_SUSPEND_32.into(), state, 0, 0),
-                Call::Answer(INVALID_PARAMETERS)
-            );
+            assert_eq!(decode(CPU_SUSPEND_32.into(), state, 0, 0), Call::Answer(INVALID_PARAMETERS));
         }
     }
 

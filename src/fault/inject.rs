@@ -111,11 +111,7 @@ pub fn enter(injection: Injection, state: &GuestState) -> Option<Entry> {
     let (class, syndrome, far) = match injection {
         Injection::Undefined => (EC_UNKNOWN, 0, None),
         Injection::DataAbort { direction, on, far } => {
-            let class = if state.is_at_el1() {
-                EC_DATA_ABORT_SAME
-            } else {
-                EC_DATA_ABORT_LOWER
-            };
+            let class = if state.is_at_el1() { EC_DATA_ABORT_SAME } else { EC_DATA_ABORT_LOWER };
             let write = match direction {
                 Direction::Read => 0,
                 Direction::Write => ESR_WNR,
@@ -123,11 +119,7 @@ pub fn enter(injection: Injection, state: &GuestState) -> Option<Entry> {
             (class, abort_syndrome(on, far) | write, far)
         }
         Injection::InstructionAbort { on, far } => {
-            let class = if state.is_at_el1() {
-                EC_INSTRUCTION_ABORT_SAME
-            } else {
-                EC_INSTRUCTION_ABORT_LOWER
-            };
+            let class = if state.is_at_el1() { EC_INSTRUCTION_ABORT_SAME } else { EC_INSTRUCTION_ABORT_LOWER };
             (class, abort_syndrome(on, far), far)
         }
         Injection::SError => return None,
@@ -155,16 +147,8 @@ const fn abort_syndrome(on: AbortOn, far: Option<u64>) -> u64 {
 /// set unless SCTLR_EL1.SPAN keeps it, SSBS comes from SCTLR_EL1.DSSBS.
 const fn pstate_at_entry(state: &GuestState) -> u64 {
     let kept = state.spsr & (PSTATE_NZCV | PSTATE_DIT | PSTATE_PAN);
-    let pan = if state.sctlr & SCTLR_SPAN == 0 {
-        PSTATE_PAN
-    } else {
-        0
-    };
-    let ssbs = if state.sctlr & SCTLR_DSSBS != 0 {
-        PSTATE_SSBS
-    } else {
-        0
-    };
+    let pan = if state.sctlr & SCTLR_SPAN == 0 { PSTATE_PAN } else { 0 };
+    let ssbs = if state.sctlr & SCTLR_DSSBS != 0 { PSTATE_SSBS } else { 0 };
     let optional = (kept | pan | ssbs | PSTATE_TCO) & state.implemented.0;
     (kept & PSTATE_NZCV) | optional | PSTATE_DAIF | PSTATE_EL1H
 }
@@ -178,32 +162,16 @@ mod tests {
     const NONE: PstateBits = PstateBits::of(0, 0, 0);
 
     fn state(spsr: u64) -> GuestState {
-        GuestState {
-            pc: 0x1234,
-            spsr,
-            vbar: 0xffff_8000_0001_0000,
-            sctlr: SCTLR_SPAN,
-            implemented: ALL,
-        }
+        GuestState { pc: 0x1234, spsr, vbar: 0xffff_8000_0001_0000, sctlr: SCTLR_SPAN, implemented: ALL }
     }
 
     fn write_at(far: u64) -> Injection {
-        Injection::DataAbort {
-            direction: Direction::Write,
-            on: AbortOn::Access,
-            far: Some(far),
-        }
+        Injection::DataAbort { direction: Direction::Write, on: AbortOn::Access, far: Some(far) }
     }
 
     #[test]
     fn the_vector_follows_from_where_the_guest_was() {
-        let table = [
-            (0b0000, 0x400),
-            (0b0100, 0x000),
-            (0b0101, 0x200),
-            (0x10, 0x600),
-            (0x1f, 0x600),
-        ];
+        let table = [(0b0000, 0x400), (0b0100, 0x000), (0b0101, 0x200), (0x10, 0x600), (0x1f, 0x600)];
         for (mode, offset) in table {
             let entry = enter(Injection::Undefined, &state(mode)).unwrap();
             assert_eq!(entry.pc, 0xffff_8000_0001_0000 + offset, "{mode:#b}");
@@ -212,22 +180,13 @@ mod tests {
 
     #[test]
     fn vbar_is_read_without_its_res0_bits_and_never_overflows() {
-        let odd = GuestState {
-            vbar: u64::MAX,
-            ..state(0x10)
-        };
-        assert_eq!(
-            enter(Injection::Undefined, &odd).unwrap().pc,
-            !0x7ff + 0x600
-        );
+        let odd = GuestState { vbar: u64::MAX, ..state(0x10) };
+        assert_eq!(enter(Injection::Undefined, &odd).unwrap().pc, !0x7ff + 0x600);
     }
 
     #[test]
     fn the_class_tells_lower_from_same_level() {
-        let fetch = Injection::InstructionAbort {
-            on: AbortOn::Access,
-            far: Some(4),
-        };
+        let fetch = Injection::InstructionAbort { on: AbortOn::Access, far: Some(4) };
         let table = [
             (write_at(4), 0b0000, 0x24),
             (write_at(4), 0x10, 0x24),
@@ -246,19 +205,12 @@ mod tests {
     fn a_write_abort_has_the_syndrome_of_the_manual() {
         let entry = enter(write_at(0xdead), &state(0b0101)).unwrap();
         assert_eq!(entry.esr_el1, (0x25 << 26) | (1 << 25) | (1 << 6) | 0x10);
-        assert_eq!(
-            (entry.far_el1, entry.elr_el1, entry.spsr_el1),
-            (Some(0xdead), 0x1234, 0b0101)
-        );
+        assert_eq!((entry.far_el1, entry.elr_el1, entry.spsr_el1), (Some(0xdead), 0x1234, 0b0101));
     }
 
     #[test]
     fn an_unknown_address_is_marked_by_fnv_and_leaves_far_alone() {
-        let lost = Injection::DataAbort {
-            direction: Direction::Read,
-            on: AbortOn::Access,
-            far: None,
-        };
+        let lost = Injection::DataAbort { direction: Direction::Read, on: AbortOn::Access, far: None };
         let entry = enter(lost, &state(0)).unwrap();
         assert_eq!(entry.esr_el1 & 0x7ff, (1 << 10) | 0x10);
         assert_eq!(entry.far_el1, None);
@@ -266,10 +218,7 @@ mod tests {
 
     #[test]
     fn a_walk_has_a_walks_status() {
-        let walk = Injection::InstructionAbort {
-            on: AbortOn::TableWalk,
-            far: Some(8),
-        };
+        let walk = Injection::InstructionAbort { on: AbortOn::TableWalk, far: Some(8) };
         assert_eq!(enter(walk, &state(0)).unwrap().esr_el1 & 0x3f, 0x15);
     }
 
@@ -281,11 +230,7 @@ mod tests {
     #[test]
     fn pan_follows_span_and_only_where_it_exists() {
         let pan_of = |sctlr, spsr, implemented| {
-            let state = GuestState {
-                sctlr,
-                implemented,
-                ..state(spsr)
-            };
+            let state = GuestState { sctlr, implemented, ..state(spsr) };
             enter(Injection::Undefined, &state).unwrap().pstate & PSTATE_PAN != 0
         };
         assert!(pan_of(0, 0, ALL));
@@ -296,21 +241,9 @@ mod tests {
 
     #[test]
     fn ssbs_comes_from_dssbs() {
-        let with = GuestState {
-            sctlr: SCTLR_DSSBS,
-            ..state(0)
-        };
-        assert_ne!(
-            enter(Injection::Undefined, &with).unwrap().pstate & PSTATE_SSBS,
-            0
-        );
-        assert_eq!(
-            enter(Injection::Undefined, &state(PSTATE_SSBS))
-                .unwrap()
-                .pstate
-                & PSTATE_SSBS,
-            0
-        );
+        let with = GuestState { sctlr: SCTLR_DSSBS, ..state(0) };
+        assert_ne!(enter(Injection::Undefined, &with).unwrap().pstate & PSTATE_SSBS, 0);
+        assert_eq!(enter(Injection::Undefined, &state(PSTATE_SSBS)).unwrap().pstate & PSTATE_SSBS, 0);
     }
 
     proptest! {

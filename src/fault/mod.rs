@@ -40,22 +40,14 @@ pub fn answer(kind: AbortKind, esr: u64, far: u64, state: &GuestState) -> Action
             Some(far) if is_vector_fetch(far, state) => Action::Stop(StopReason::LostVectors),
             _ => Action::Inject(Injection::InstructionAbort { on, far }),
         },
-        _ => Action::Inject(Injection::DataAbort {
-            direction: mmio::abort_direction(esr),
-            on,
-            far,
-        }),
+        _ => Action::Inject(Injection::DataAbort { direction: mmio::abort_direction(esr), on, far }),
     }
 }
 
 /// Decides what a plain access to an address without device ends in: a synchronous external abort.
 pub fn refuse(access: &mmio::Access, esr: u64, far: u64) -> Action {
     let far = mmio::abort_far(esr, far);
-    Action::Inject(Injection::DataAbort {
-        direction: access.direction(),
-        on: AbortOn::Access,
-        far,
-    })
+    Action::Inject(Injection::DataAbort { direction: access.direction(), on: AbortOn::Access, far })
 }
 
 /// Tells whether EL1 fetched from its own vector table.
@@ -76,13 +68,7 @@ mod tests {
     const EL1H: u64 = 5;
 
     fn state(spsr: u64) -> GuestState {
-        GuestState {
-            pc: 0x4000_1000,
-            spsr,
-            vbar: 0x4008_0000,
-            sctlr: 0,
-            implemented: PstateBits::default(),
-        }
+        GuestState { pc: 0x4000_1000, spsr, vbar: 0x4008_0000, sctlr: 0, implemented: PstateBits::default() }
     }
 
     #[test]
@@ -93,28 +79,16 @@ mod tests {
 
     #[test]
     fn an_access_without_syndrome_aborts_at_its_address() {
-        let kind = AbortKind::NoSyndrome {
-            ipa: Ipa::new(0x1000),
-        };
-        let expected = Injection::DataAbort {
-            direction: Direction::Write,
-            on: AbortOn::Access,
-            far: Some(0xffff_1000),
-        };
-        assert_eq!(
-            answer(kind, DATA | 7, 0xffff_1000, &state(EL1H)),
-            Action::Inject(expected)
-        );
+        let kind = AbortKind::NoSyndrome { ipa: Ipa::new(0x1000) };
+        let expected =
+            Injection::DataAbort { direction: Direction::Write, on: AbortOn::Access, far: Some(0xffff_1000) };
+        assert_eq!(answer(kind, DATA | 7, 0xffff_1000, &state(EL1H)), Action::Inject(expected));
     }
 
     #[test]
     fn a_walk_aborts_as_a_walk() {
-        let kind = AbortKind::TableWalk {
-            ipa: Ipa::new(0x1000),
-        };
-        let Action::Inject(Injection::InstructionAbort { on, .. }) =
-            answer(kind, FETCH | 7, 0, &state(0))
-        else {
+        let kind = AbortKind::TableWalk { ipa: Ipa::new(0x1000) };
+        let Action::Inject(Injection::InstructionAbort { on, .. }) = answer(kind, FETCH | 7, 0, &state(0)) else {
             panic!("not a fetch abort")
         };
         assert_eq!(on, AbortOn::TableWalk);

@@ -32,16 +32,11 @@ impl FaultWindow {
     pub fn new(policy: FaultPolicy, frequency: u64) -> Self {
         let (attempts, within_ms) = match policy {
             FaultPolicy::Stop => (0, 0),
-            FaultPolicy::Restart {
-                attempts,
-                within_ms,
-            } => (attempts, within_ms),
+            FaultPolicy::Restart { attempts, within_ms } => (attempts, within_ms),
         };
         let ticks = u128::from(within_ms) * u128::from(frequency) / 1000;
         Self {
-            attempts: usize::try_from(attempts)
-                .unwrap_or(MAX_ATTEMPTS)
-                .min(MAX_ATTEMPTS),
+            attempts: usize::try_from(attempts).unwrap_or(MAX_ATTEMPTS).min(MAX_ATTEMPTS),
             within_ticks: u64::try_from(ticks).unwrap_or(u64::MAX),
             times: [0; MAX_ATTEMPTS],
             count: 0,
@@ -88,13 +83,7 @@ mod tests {
     use std::vec::Vec;
 
     fn window(attempts: u32, within_ms: u64) -> FaultWindow {
-        FaultWindow::new(
-            FaultPolicy::Restart {
-                attempts,
-                within_ms,
-            },
-            1000,
-        )
+        FaultWindow::new(FaultPolicy::Restart { attempts, within_ms }, 1000)
     }
 
     #[test]

@@ -83,10 +83,7 @@ impl RecordKind {
             Self::Permission => ("access to virtual", " refused, not permitted"),
             Self::ExternalAbort => ("external abort at virtual", ", passed on to the guest"),
             Self::Abort => ("access to virtual", " aborted"),
-            Self::SystemRegister => (
-                "system register access",
-                " refused, the guest has no such register",
-            ),
+            Self::SystemRegister => ("system register access", " refused, the guest has no such register"),
             Self::Sgi => ("SGI", " to a CPU outside the partition dropped"),
             Self::UnknownException => ("unknown exception at", ""),
             Self::SError => ("SError, address", ""),
@@ -124,13 +121,7 @@ impl Record {
             | u64::from(self.partition.get()) << 8
             | u64::from(self.vcpu.get()) << 16
             | u64::from(self.syndrome) << 32;
-        [
-            head,
-            self.pc,
-            self.address,
-            self.time,
-            u64::from(self.suppressed),
-        ]
+        [head, self.pc, self.address, self.time, u64::from(self.suppressed)]
     }
 
     fn decode([head, pc, address, time, suppressed]: [u64; WORDS]) -> Option<Self> {
@@ -154,17 +145,8 @@ impl Record {
 
     fn write(&self, f: &mut fmt::Formatter<'_>, who: impl fmt::Display) -> fmt::Result {
         let (did, outcome) = self.kind.sentence();
-        let Self {
-            vcpu,
-            pc,
-            address,
-            syndrome,
-            ..
-        } = self;
-        write!(
-            f,
-            "{who}: {vcpu} at PC {pc:#x}: {did} {address:#x}{outcome} (ESR {syndrome:#x})"
-        )?;
+        let Self { vcpu, pc, address, syndrome, .. } = self;
+        write!(f, "{who}: {vcpu} at PC {pc:#x}: {did} {address:#x}{outcome} (ESR {syndrome:#x})")?;
         match self.suppressed {
             0 => Ok(()),
             count => write!(f, "; {count} more before it not shown"),
@@ -204,12 +186,7 @@ pub struct RecordRing<const N: usize = 64> {
 impl<const N: usize> RecordRing<N> {
     /// Returns an empty ring.
     pub const fn new() -> Self {
-        const {
-            assert!(
-                N.is_power_of_two(),
-                "the counters wrap, so the ring must divide their range"
-            )
-        };
+        const { assert!(N.is_power_of_two(), "the counters wrap, so the ring must divide their range") };
         Self {
             slots: [const { [const { AtomicU64::new(0) }; WORDS] }; N],
             head: AtomicUsize::new(0),
@@ -287,13 +264,7 @@ pub struct RateLimiter {
 impl RateLimiter {
     /// Returns a full bucket. An interval of 0 ticks counts as 1.
     pub fn new(burst: u32, ticks_per_token: u64) -> Self {
-        Self {
-            burst,
-            ticks_per_token: ticks_per_token.max(1),
-            tokens: burst,
-            refilled: 0,
-            suppressed: 0,
-        }
+        Self { burst, ticks_per_token: ticks_per_token.max(1), tokens: burst, refilled: 0, suppressed: 0 }
     }
 
     /// Decides about one record at `now` in counter ticks.
@@ -304,19 +275,14 @@ impl RateLimiter {
             self.refilled = if earned >= room {
                 now
             } else {
-                self.refilled
-                    .saturating_add(earned.saturating_mul(self.ticks_per_token))
+                self.refilled.saturating_add(earned.saturating_mul(self.ticks_per_token))
             };
-            self.tokens = self
-                .tokens
-                .saturating_add(u32::try_from(earned.min(room)).unwrap_or(u32::MAX));
+            self.tokens = self.tokens.saturating_add(u32::try_from(earned.min(room)).unwrap_or(u32::MAX));
         }
         match self.tokens.checked_sub(1) {
             Some(tokens) => {
                 self.tokens = tokens;
-                Admission::Admit {
-                    suppressed: core::mem::take(&mut self.suppressed),
-                }
+                Admission::Admit { suppressed: core::mem::take(&mut self.suppressed) }
             }
             None => {
                 self.suppressed = self.suppressed.saturating_add(1);
@@ -351,10 +317,7 @@ mod tests {
             format!("{}", record(0x800_0000).with_name("linux")),
             "linux: vcpu1 at PC 0xffff800008001234: write to 0x8000000 refused, nothing is there (ESR 0x93800047)"
         );
-        let held_back = Record {
-            suppressed: 12,
-            ..record(0)
-        };
+        let held_back = Record { suppressed: 12, ..record(0) };
         assert!(format!("{held_back}").starts_with("partition 2: vcpu1"));
         assert!(format!("{held_back}").ends_with("; 12 more before it not shown"));
     }
@@ -363,11 +326,7 @@ mod tests {
     fn every_kind_round_trips_through_the_ring() {
         let ring = RecordRing::<16>::new();
         for kind in RecordKind::ALL {
-            let record = Record {
-                kind,
-                suppressed: 3,
-                ..record(u64::MAX)
-            };
+            let record = Record { kind, suppressed: 3, ..record(u64::MAX) };
             ring.push(&record);
             assert_eq!(ring.pop(), Some(record));
         }
@@ -393,8 +352,7 @@ mod tests {
         let ring = RecordRing::<8>::new();
         let mut seen = 0;
         std::thread::scope(|scope| {
-            let producer =
-                scope.spawn(|| (0..20_000).for_each(|address| ring.push(&record(address))));
+            let producer = scope.spawn(|| (0..20_000).for_each(|address| ring.push(&record(address))));
             let mut last = None;
             loop {
                 let done = producer.is_finished();

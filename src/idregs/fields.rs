@@ -139,11 +139,8 @@ pub(super) const ID_AA64ISAR2: &[Field] = &[
     field(56, "LUT", UpTo(1)),
 ];
 
-pub(super) const ID_AA64ISAR3: &[Field] = &[
-    field(4, "FAMINMAX", UpTo(1)),
-    field(16, "LSFE", UpTo(1)),
-    field(28, "FPRCVT", UpTo(1)),
-];
+pub(super) const ID_AA64ISAR3: &[Field] =
+    &[field(4, "FAMINMAX", UpTo(1)), field(16, "LSFE", UpTo(1)), field(28, "FPRCVT", UpTo(1))];
 
 pub(super) const ID_AA64MMFR0: &[Field] = &[
     field(0, "PARange", PhysicalRange),
@@ -202,8 +199,7 @@ pub(super) const ID_PFR0: &[Field] = &[
     field(24, "DIT", UpTo(1)),
 ];
 
-pub(super) const ID_PFR1: &[Field] =
-    &[field(0, "ProgMod", UpTo(1)), field(16, "GenTimer", UpTo(2))];
+pub(super) const ID_PFR1: &[Field] = &[field(0, "ProgMod", UpTo(1)), field(16, "GenTimer", UpTo(2))];
 
 pub(super) const ID_PFR2: &[Field] = &[field(0, "CSV3", UpTo(1)), field(4, "SSBS", UpTo(1))];
 

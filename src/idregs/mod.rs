@@ -76,9 +76,7 @@ pub fn read(name: SystemRegister, real: u64, profile: &Profile) -> u64 {
         // ID_AFR0, ID_DFR1, ID_AA64PFR2, ZFR0, SMFR0, FPFR0, DFR1, DFR2, AFR0, AFR1, MMFR3, MMFR4, and unallocated ones.
         _ => &[],
     };
-    list.iter().fold(0, |value, field| {
-        value | (show(field.rule, real >> field.shift, profile) << field.shift)
-    })
+    list.iter().fold(0, |value, field| value | (show(field.rule, real >> field.shift, profile) << field.shift))
 }
 
 /// ID_MMFR0-3, ID_ISAR0-4 and MVFR0-2 are 32 bits wide and describe AArch32 features that have been final since
@@ -127,16 +125,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const V3: Profile = Profile {
-        ipa_bits: 40,
-        gic: GicInterface::SystemRegisters,
-        pauth: Shown::Yes,
-    };
-    const V2: Profile = Profile {
-        ipa_bits: 48,
-        gic: GicInterface::Memory,
-        pauth: Shown::No,
-    };
+    const V3: Profile = Profile { ipa_bits: 40, gic: GicInterface::SystemRegisters, pauth: Shown::Yes };
+    const V2: Profile = Profile { ipa_bits: 48, gic: GicInterface::Memory, pauth: Shown::No };
 
     fn id(crm: u32, op2: u32) -> SystemRegister {
         SystemRegister::new(3, 0, 0, crm, op2)
@@ -200,19 +190,7 @@ mod tests {
                 }
             }
         }
-        for (crm, op2) in [
-            (4, 2),
-            (4, 4),
-            (4, 5),
-            (4, 7),
-            (5, 1),
-            (5, 4),
-            (5, 5),
-            (7, 3),
-            (7, 4),
-            (1, 3),
-            (3, 5),
-        ] {
+        for (crm, op2) in [(4, 2), (4, 4), (4, 5), (4, 7), (5, 1), (5, 4), (5, 5), (7, 3), (7, 4), (1, 3), (3, 5)] {
             assert_eq!(read(id(crm, op2), u64::MAX, &V3), 0);
         }
     }
@@ -240,11 +218,7 @@ mod tests {
             (7, 2, 48, 1), // TTL
         ];
         for (crm, op2, shift, value) in shown {
-            assert_eq!(
-                field(read(id(crm, op2), value << shift, &V3), shift),
-                value,
-                "C{crm} op2 {op2} bit {shift}"
-            );
+            assert_eq!(field(read(id(crm, op2), value << shift, &V3), shift), value, "C{crm} op2 {op2} bit {shift}");
         }
     }
 
@@ -287,28 +261,15 @@ mod tests {
     fn every_list_is_in_order_without_a_field_twice() {
         for list in fields::ALL {
             for pair in list.windows(2) {
-                assert!(
-                    pair[0].shift < pair[1].shift,
-                    "{} before {}",
-                    pair[0].name,
-                    pair[1].name
-                );
+                assert!(pair[0].shift < pair[1].shift, "{} before {}", pair[0].name, pair[1].name);
             }
-            assert!(
-                list.iter()
-                    .all(|field| field.shift % 4 == 0 && field.shift < 64)
-            );
+            assert!(list.iter().all(|field| field.shift % 4 == 0 && field.shift < 64));
         }
     }
 
     #[test]
     fn other_registers_are_not_id_registers() {
-        for name in [
-            id(0, 0),
-            id(8, 0),
-            SystemRegister::new(3, 1, 0, 1, 0),
-            SystemRegister::new(2, 0, 0, 4, 0),
-        ] {
+        for name in [id(0, 0), id(8, 0), SystemRegister::new(3, 1, 0, 1, 0), SystemRegister::new(2, 0, 0, 4, 0)] {
             assert!(!is_id_register(name));
             assert_eq!(read(name, u64::MAX, &V3), 0);
         }

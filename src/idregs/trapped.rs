@@ -93,8 +93,8 @@ pub fn trapped_register(name: SystemRegister, direction: Direction) -> Verdict {
         LORID_EL1 => read_only(0, direction),
         // MDCR_EL2.{TDA, TDOSA, TDRA, TDCC}, where they are set: self-hosted debug that never triggers, and an external
         // debugger that is not there.
-        MDSCR_EL1 | MDCCINT_EL1 | OSDTRRX_EL1 | OSDTRTX_EL1 | OSECCR_EL1 | OSDLR_EL1
-        | DBGPRCR_EL1 | DBGDTR_EL0 | DBGDTRRX_EL0 | DBGCLAIMCLR_EL1 => fixed(0, direction),
+        MDSCR_EL1 | MDCCINT_EL1 | OSDTRRX_EL1 | OSDTRTX_EL1 | OSECCR_EL1 | OSDLR_EL1 | DBGPRCR_EL1 | DBGDTR_EL0
+        | DBGDTRRX_EL0 | DBGCLAIMCLR_EL1 => fixed(0, direction),
         DBGCLAIMSET_EL1 => fixed(CLAIM_TAGS, direction),
         MDRAR_EL1 | DBGAUTHSTATUS_EL1 | MDCCSR_EL0 => read_only(0, direction),
         OSLSR_EL1 => read_only(OSLSR_UNLOCKED, direction),
@@ -140,37 +140,19 @@ mod tests {
 
     #[test]
     fn sgis_are_told_apart_and_are_write_only() {
-        assert_eq!(
-            trapped_register(name(3, 0, 12, 11, 5), Write),
-            Verdict::Sgi(SgiGroup::Group1)
-        );
-        assert_eq!(
-            trapped_register(name(3, 0, 12, 11, 6), Write),
-            Verdict::Sgi(SgiGroup::OtherGroup1)
-        );
-        assert_eq!(
-            trapped_register(name(3, 0, 12, 11, 7), Write),
-            Verdict::Sgi(SgiGroup::Group0)
-        );
+        assert_eq!(trapped_register(name(3, 0, 12, 11, 5), Write), Verdict::Sgi(SgiGroup::Group1));
+        assert_eq!(trapped_register(name(3, 0, 12, 11, 6), Write), Verdict::Sgi(SgiGroup::OtherGroup1));
+        assert_eq!(trapped_register(name(3, 0, 12, 11, 7), Write), Verdict::Sgi(SgiGroup::Group0));
         assert_eq!(trapped_register(ICC_SGI1R_EL1, Read), Verdict::Undefined);
     }
 
     #[test]
     fn set_and_way_is_maintained_in_all_three_forms() {
         for crm in [6, 10, 14] {
-            assert_eq!(
-                trapped_register(name(1, 0, 7, crm, 2), Write),
-                Verdict::Maintain
-            );
+            assert_eq!(trapped_register(name(1, 0, 7, crm, 2), Write), Verdict::Maintain);
             // The forms for tags are not there: MTE is hidden.
-            assert_eq!(
-                trapped_register(name(1, 0, 7, crm, 4), Write),
-                Verdict::Undefined
-            );
-            assert_eq!(
-                trapped_register(name(1, 0, 7, crm, 6), Write),
-                Verdict::Undefined
-            );
+            assert_eq!(trapped_register(name(1, 0, 7, crm, 4), Write), Verdict::Undefined);
+            assert_eq!(trapped_register(name(1, 0, 7, crm, 6), Write), Verdict::Undefined);
         }
     }
 
@@ -182,13 +164,7 @@ mod tests {
 
     #[test]
     fn what_linux_touches_unasked_is_harmless() {
-        for register in [
-            MDSCR_EL1,
-            OSDLR_EL1,
-            ACTLR_EL1,
-            name(2, 0, 0, 5, 4),
-            name(2, 0, 0, 15, 7),
-        ] {
+        for register in [MDSCR_EL1, OSDLR_EL1, ACTLR_EL1, name(2, 0, 0, 5, 4), name(2, 0, 0, 15, 7)] {
             assert_eq!(trapped_register(register, Write), Verdict::Ignore);
             assert_eq!(trapped_register(register, Read), Verdict::Value(0));
         }
@@ -213,11 +189,7 @@ mod tests {
         ];
         for register in hidden {
             for direction in [Read, Write] {
-                assert_eq!(
-                    trapped_register(register, direction),
-                    Verdict::Undefined,
-                    "{register:?}"
-                );
+                assert_eq!(trapped_register(register, direction), Verdict::Undefined, "{register:?}");
             }
         }
     }
@@ -227,10 +199,7 @@ mod tests {
         for bits in 0..1u32 << 16 {
             let register = name(bits >> 14, bits >> 11, bits >> 7, bits >> 3, bits);
             assert_ne!(trapped_register(register, Read), Verdict::Ignore);
-            assert!(!matches!(
-                trapped_register(register, Write),
-                Verdict::Value(_)
-            ));
+            assert!(!matches!(trapped_register(register, Write), Verdict::Value(_)));
         }
     }
 }
