@@ -187,14 +187,8 @@ pub fn machine() -> &'static Machine {
 
 /// Reads the tree and builds the translation tables; runs with the MMU off.
 extern "C" fn map(blob: u64) {
-    let image = Region {
-        base: (&raw const image_header) as u64,
-        size: 0,
-    };
-    let image = Region {
-        size: (&raw const __image_end) as u64 - image.base,
-        ..image
-    };
+    let image = Region { base: (&raw const image_header) as u64, size: 0 };
+    let image = Region { size: (&raw const __image_end) as u64 - image.base, ..image };
     let tree = read_tree(blob);
     MACHINE.set_with(|machine| {
         if let Some((tree, range)) = &tree {
@@ -214,22 +208,12 @@ fn read_tree(blob: u64) -> Option<(Tree<'static>, Region)> {
     let size = total_size(header)?;
     // SAFETY: the header says how long the tree is.
     let bytes = unsafe { slice::from_raw_parts(blob as *const u8, size) };
-    Some((
-        Tree::new(bytes)?,
-        Region {
-            base: blob,
-            size: size as u64,
-        },
-    ))
+    Some((Tree::new(bytes)?, Region { base: blob, size: size as u64 }))
 }
 
 /// Runs the guest on the boot CPU.
 extern "C" fn main(_index: usize) -> ! {
-    let boot_cpu = machine()
-        .cpus
-        .iter()
-        .position(|mpidr| *mpidr == cpu::affinity())
-        .unwrap_or(0);
+    let boot_cpu = machine().cpus.iter().position(|mpidr| *mpidr == cpu::affinity()).unwrap_or(0);
     cpu::attach(boot_cpu);
     exception::install_vectors();
     console::open(machine());

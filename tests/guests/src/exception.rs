@@ -150,11 +150,6 @@ fn end(kind: u64, frame: &Frame) -> ! {
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     console::break_open();
-    println!(
-        "guest cpu {} (mpidr {:#x}) panicked: {}",
-        cpu::index(),
-        read_register!("mpidr_el1"),
-        info
-    );
+    println!("guest cpu {} (mpidr {:#x}) panicked: {}", cpu::index(), read_register!("mpidr_el1"), info);
     psci::system_off()
 }

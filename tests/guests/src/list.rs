@@ -12,22 +12,14 @@ pub struct List<T, const N: usize> {
 
 impl<T: Copy + Default, const N: usize> Default for List<T, N> {
     fn default() -> Self {
-        Self {
-            items: [T::default(); N],
-            len: 0,
-            lost: 0,
-        }
+        Self { items: [T::default(); N], len: 0, lost: 0 }
     }
 }
 
 impl<T: Copy, const N: usize> List<T, N> {
     /// Returns an empty list; `blank` fills the unused places.
     pub const fn new(blank: T) -> Self {
-        Self {
-            items: [blank; N],
-            len: 0,
-            lost: 0,
-        }
+        Self { items: [blank; N], len: 0, lost: 0 }
     }
 
     /// Appends `item`, or counts it as lost when the list is full.

@@ -31,10 +31,7 @@ impl Region {
     /// Returns the pages of 4 KiB that hold the range.
     pub fn pages(&self) -> Region {
         let base = self.base & !0xfff;
-        Region {
-            base,
-            size: (self.end().saturating_add(0xfff) & !0xfff).saturating_sub(base),
-        }
+        Region { base, size: (self.end().saturating_add(0xfff) & !0xfff).saturating_sub(base) }
     }
 }
 
@@ -130,19 +127,13 @@ impl Machine {
         cpus: List::new(0),
         conduit: Conduit::None,
         gic: Gic::None,
-        uart: Uart {
-            registers: Region { base: 0, size: 0 },
-            intid: 0,
-        },
+        uart: Uart { registers: Region { base: 0, size: 0 }, intid: 0 },
         physical_timer: 0,
         virtual_timer: 0,
         rtc: Region { base: 0, size: 0 },
         rtc_intid: 0,
         devices: List::new(Region { base: 0, size: 0 }),
-        spis: List::new(Spi {
-            intid: 0,
-            is_virtio: false,
-        }),
+        spis: List::new(Spi { intid: 0, is_virtio: false }),
         bootargs: "",
         blob: Region { base: 0, size: 0 },
         initrd: Region { base: 0, size: 0 },
@@ -160,10 +151,7 @@ impl Machine {
                 console = node.text("stdout-path").unwrap_or("");
                 let from = node.number("linux,initrd-start").unwrap_or(0);
                 let to = node.number("linux,initrd-end").unwrap_or(0);
-                self.initrd = Region {
-                    base: from,
-                    size: to.saturating_sub(from),
-                };
+                self.initrd = Region { base: from, size: to.saturating_sub(from) };
             } else if node.is_enabled() {
                 self.read_node(node);
             }
@@ -185,18 +173,10 @@ impl Machine {
     /// initrd is in it.
     pub fn scratch(&self, size: u64) -> Region {
         let taken = [self.image.pages(), self.blob.pages(), self.initrd.pages()];
-        let starts = self
-            .memory
-            .iter()
-            .map(|ram| ram.base)
-            .chain(taken.iter().map(Region::end));
+        let starts = self.memory.iter().map(|ram| ram.base).chain(taken.iter().map(Region::end));
         let mut best = Region::default();
         for base in starts {
-            let Some(ram) = self
-                .memory
-                .iter()
-                .find(|ram| ram.base <= base && base < ram.end())
-            else {
+            let Some(ram) = self.memory.iter().find(|ram| ram.base <= base && base < ram.end()) else {
                 continue;
             };
             let end = taken
@@ -204,10 +184,7 @@ impl Machine {
                 .filter(|used| used.base >= base && used.size != 0)
                 .map(|used| used.base)
                 .fold(ram.end(), u64::min);
-            let free = Region {
-                base,
-                size: (end - base).min(size) & !0xfff,
-            };
+            let free = Region { base, size: (end - base).min(size) & !0xfff };
             if free.size > best.size && !taken.iter().any(|used| used.overlaps(&free)) {
                 best = free;
             }
@@ -217,29 +194,20 @@ impl Machine {
 
     /// Tells whether the guest has been given something in the page at `address`.
     pub fn owns_page(&self, address: u64) -> bool {
-        let page = Region {
-            base: address & !0xfff,
-            size: 0x1000,
-        };
-        self.memory
-            .iter()
-            .chain(self.devices.iter())
-            .any(|own| own.pages().overlaps(&page))
+        let page = Region { base: address & !0xfff, size: 0x1000 };
+        self.memory.iter().chain(self.devices.iter()).any(|own| own.pages().overlaps(&page))
     }
 
     fn read_node(&mut self, node: &Node<'_, 'static>) {
         let region = |index| node.reg(index).map(|(base, size)| Region { base, size });
         match node.text("device_type") {
             Some("memory") => {
-                (0..8)
-                    .map_while(region)
-                    .for_each(|ram| self.memory.push(ram));
+                (0..8).map_while(region).for_each(|ram| self.memory.push(ram));
                 return;
             }
             Some("cpu") => {
                 if let Some(value) = node.property("reg") {
-                    self.cpus
-                        .push(cells(value, 0, value.len() / 4).unwrap_or(0));
+                    self.cpus.push(cells(value, 0, value.len() / 4).unwrap_or(0));
                 }
                 return;
             }
@@ -264,10 +232,7 @@ impl Machine {
             return;
         };
         for index in 0..ranges.len() / 28 {
-            if let (Some(base), Some(size)) = (
-                cells(ranges, index * 7 + 3, 2),
-                cells(ranges, index * 7 + 5, 2),
-            ) {
+            if let (Some(base), Some(size)) = (cells(ranges, index * 7 + 3, 2), cells(ranges, index * 7 + 5, 2)) {
                 self.devices.push(Region { base, size });
             }
         }
@@ -283,11 +248,7 @@ impl Machine {
     }
 
     fn read_known(&mut self, node: &Node<'_, 'static>) {
-        let region = |index| {
-            node.reg(index)
-                .map(|(base, size)| Region { base, size })
-                .unwrap_or_default()
-        };
+        let region = |index| node.reg(index).map(|(base, size)| Region { base, size }).unwrap_or_default();
         if node.is_compatible(&["arm,psci-1.0", "arm,psci-0.2", "arm,psci"]) {
             self.conduit = match node.text("method") {
                 Some("hvc") => Conduit::Hvc,
@@ -295,15 +256,9 @@ impl Machine {
                 _ => Conduit::None,
             };
         } else if node.is_compatible(&["arm,gic-v3"]) {
-            self.gic = Gic::V3 {
-                distributor: region(0),
-                redistributors: region(1),
-            };
+            self.gic = Gic::V3 { distributor: region(0), redistributors: region(1) };
         } else if node.is_compatible(&["arm,cortex-a15-gic", "arm,gic-400", "arm,cortex-a9-gic"]) {
-            self.gic = Gic::V2 {
-                distributor: region(0),
-                cpu_interface: region(1),
-            };
+            self.gic = Gic::V2 { distributor: region(0), cpu_interface: region(1) };
         } else if node.is_compatible(&["arm,armv8-timer"]) {
             self.physical_timer = node.interrupt(1).map_or(0, |interrupt| interrupt.0);
             self.virtual_timer = node.interrupt(2).map_or(0, |interrupt| interrupt.0);
@@ -318,10 +273,7 @@ impl Machine {
 
 fn uart(node: &Node<'_, '_>) -> Uart {
     let (base, size) = node.reg(0).unwrap_or_default();
-    Uart {
-        registers: Region { base, size },
-        intid: node.interrupt(0).map_or(0, |interrupt| interrupt.0),
-    }
+    Uart { registers: Region { base, size }, intid: node.interrupt(0).map_or(0, |interrupt| interrupt.0) }
 }
 
 #[cfg(test)]
@@ -330,41 +282,23 @@ mod tests {
 
     fn machine() -> Machine {
         let mut machine = Machine::EMPTY;
-        machine.memory.push(Region {
-            base: 0x4000_0000,
-            size: 0x100_0000,
-        });
-        machine.image = Region {
-            base: 0x4020_0000,
-            size: 0x8_0800,
-        };
-        machine.blob = Region {
-            base: 0x4080_0000,
-            size: 0x100,
-        };
+        machine.memory.push(Region { base: 0x4000_0000, size: 0x100_0000 });
+        machine.image = Region { base: 0x4020_0000, size: 0x8_0800 };
+        machine.blob = Region { base: 0x4080_0000, size: 0x100 };
         machine
     }
 
     #[test]
     fn scratch_memory_avoids_image_and_tree() {
         let free = machine().scratch(u64::MAX);
-        assert_eq!(
-            free,
-            Region {
-                base: 0x4080_1000,
-                size: 0x7f_f000
-            }
-        );
+        assert_eq!(free, Region { base: 0x4080_1000, size: 0x7f_f000 });
         assert_eq!(machine().scratch(0x1000).size, 0x1000);
     }
 
     #[test]
     fn a_page_is_owned_when_one_byte_is() {
         let mut machine = machine();
-        machine.devices.push(Region {
-            base: 0xa00_0200,
-            size: 0x200,
-        });
+        machine.devices.push(Region { base: 0xa00_0200, size: 0x200 });
         assert!(machine.owns_page(0xa00_0000));
         assert!(machine.owns_page(0x40ff_ffff));
         assert!(!machine.owns_page(0x4100_0000));

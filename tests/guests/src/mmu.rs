@@ -55,8 +55,7 @@ impl Kind {
 pub struct Table([AtomicU64; 512]);
 
 /// All tables; the first is the root.
-pub static TABLES: [Table; TABLE_COUNT] =
-    [const { Table([const { AtomicU64::new(0) }; 512]) }; TABLE_COUNT];
+pub static TABLES: [Table; TABLE_COUNT] = [const { Table([const { AtomicU64::new(0) }; 512]) }; TABLE_COUNT];
 static USED: AtomicUsize = AtomicUsize::new(1);
 
 /// Builds the tables that the MMU is switched on with.
@@ -68,12 +67,7 @@ pub fn build(machine: &Machine) {
     for device in machine.devices.iter() {
         let pages = device.pages();
         // Large windows of a bus are no registers that a guest would use.
-        if pages.size <= 0x200_0000
-            && !machine
-                .memory
-                .iter()
-                .any(|ram| ram.pages().overlaps(&pages))
-        {
+        if pages.size <= 0x200_0000 && !machine.memory.iter().any(|ram| ram.pages().overlaps(&pages)) {
             map(pages.base, pages.base, pages.size, Kind::Device);
         }
     }
@@ -94,10 +88,7 @@ pub fn map(address: u64, target: u64, size: u64, kind: Kind) {
             .unwrap_or((3, 0x1000));
         let page = if level == 3 { TABLE_OR_PAGE } else { 0 };
         if let Some(entry) = entry(from, level) {
-            entry.store(
-                to & ADDRESS | kind.attributes() | page | VALID,
-                Ordering::Relaxed,
-            );
+            entry.store(to & ADDRESS | kind.attributes() | page | VALID, Ordering::Relaxed);
         }
         done += step;
     }
@@ -112,11 +103,7 @@ pub fn own_window() -> u64 {
 /// Turns this CPU's window to the page at `target` and returns the window's address.
 pub fn look_at(target: u64, kind: Kind) -> u64 {
     let window = own_window();
-    set(
-        window,
-        3,
-        target & ADDRESS | kind.attributes() | TABLE_OR_PAGE | VALID,
-    );
+    set(window, 3, target & ADDRESS | kind.attributes() | TABLE_OR_PAGE | VALID);
     window
 }
 
@@ -154,10 +141,7 @@ fn entry(address: u64, level: u32) -> Option<&'static AtomicU64> {
         let next = if descriptor & VALID == 0 {
             let index = USED.fetch_add(1, Ordering::Relaxed);
             let next = TABLES.get(index)?;
-            slot.store(
-                (&raw const *next) as u64 | TABLE_OR_PAGE | VALID,
-                Ordering::Relaxed,
-            );
+            slot.store((&raw const *next) as u64 | TABLE_OR_PAGE | VALID, Ordering::Relaxed);
             index
         } else {
             let base = (&raw const TABLES) as u64;

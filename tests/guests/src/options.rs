@@ -13,7 +13,7 @@ impl<'a> Options<'a> {
             .filter_map(|word| word.split_once('='))
             .filter(|(key, _)| *key == name)
             .map(|(_, value)| value)
-            .last()
+            .next_back()
     }
 
     /// Returns a number, decimal or with `0x`, with K, M or G behind it for powers of 1024; `default` when it is absent or
@@ -24,8 +24,7 @@ impl<'a> Options<'a> {
 
     /// Tells whether `item` is in the comma-separated list `name`, which holds everything when it is absent.
     pub fn selects(&self, name: &str, item: &str) -> bool {
-        self.text(name)
-            .is_none_or(|list| list.split(',').any(|entry| entry == item))
+        self.text(name).is_none_or(|list| list.split(',').any(|entry| entry == item))
     }
 }
 
@@ -39,10 +38,7 @@ fn parse(text: &str) -> Option<u64> {
         b'G' => 1 << 30,
         _ => return text.parse().ok(),
     };
-    text.get(..text.len() - 1)?
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(unit)
+    text.get(..text.len() - 1)?.parse::<u64>().ok()?.checked_mul(unit)
 }
 
 #[cfg(test)]

@@ -20,20 +20,12 @@ impl Pattern {
         let region = machine().scratch(size);
         // SAFETY: the range is RAM that holds neither image nor tree nor initrd, mapped one to one, and any bits are an
         // `AtomicU64`.
-        let words = unsafe {
-            slice::from_raw_parts(region.base as *const AtomicU64, region.size as usize / 8)
-        };
+        let words = unsafe { slice::from_raw_parts(region.base as *const AtomicU64, region.size as usize / 8) };
         for (index, word) in words.iter().enumerate() {
             word.store(expected(index), Ordering::Relaxed);
         }
-        let hash = words
-            .iter()
-            .fold(!0, |hash, word| mix(hash, word.load(Ordering::Relaxed)));
-        Self {
-            words,
-            next: 0,
-            hash,
-        }
+        let hash = words.iter().fold(!0, |hash, word| mix(hash, word.load(Ordering::Relaxed)));
+        Self { words, next: 0, hash }
     }
 
     /// Returns the size in bytes.
@@ -43,9 +35,7 @@ impl Pattern {
 
     /// Computes the hash of all words again.
     pub fn rehash(&self) -> u32 {
-        self.words
-            .iter()
-            .fold(!0, |hash, word| mix(hash, word.load(Ordering::Relaxed)))
+        self.words.iter().fold(!0, |hash, word| mix(hash, word.load(Ordering::Relaxed)))
     }
 
     /// Checks the next `count` words, round and round; `Err` is the address of a changed one.
@@ -67,7 +57,5 @@ fn expected(index: usize) -> u64 {
 
 /// One step of FNV-1a over the two halves of `word`.
 fn mix(hash: u32, word: u64) -> u32 {
-    [word as u32, (word >> 32) as u32]
-        .into_iter()
-        .fold(hash, |hash, half| (hash ^ half).wrapping_mul(0x0100_0193))
+    [word as u32, (word >> 32) as u32].into_iter().fold(hash, |hash, half| (hash ^ half).wrapping_mul(0x0100_0193))
 }

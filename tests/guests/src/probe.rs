@@ -61,11 +61,7 @@ pub fn run(code: Code, first: u64, second: u64) -> Result<u64, Caught> {
     }
     let [esr, far, elr] = &cpu::this().caught;
     let load = |register: &core::sync::atomic::AtomicU64| register.load(Ordering::Relaxed);
-    Err(Caught {
-        esr: load(esr),
-        far: load(far),
-        elr: load(elr),
-    })
+    Err(Caught { esr: load(esr), far: load(far), elr: load(elr) })
 }
 
 /// Branches to `address`.

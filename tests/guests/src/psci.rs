@@ -113,9 +113,5 @@ pub fn park() -> ! {
 
 /// Reads a result: calls of the 32-bit convention return 32 bits.
 fn result(function: u32, value: u64) -> i64 {
-    if function & 0x4000_0000 == 0 {
-        i64::from(value as i32)
-    } else {
-        value as i64
-    }
+    if function & 0x4000_0000 == 0 { i64::from(value as i32) } else { value as i64 }
 }

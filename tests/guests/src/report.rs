@@ -25,11 +25,7 @@ pub fn equal<T: PartialEq + core::fmt::Debug>(guest: &str, name: &str, seen: T, 
     if seen == expected {
         ok(guest, name);
     } else {
-        fail(
-            guest,
-            name,
-            format_args!("got {seen:x?}, expected {expected:x?}"),
-        );
+        fail(guest, name, format_args!("got {seen:x?}, expected {expected:x?}"));
     }
 }
 

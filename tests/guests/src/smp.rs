@@ -11,8 +11,7 @@ use crate::{cpu, psci, timer};
 /// What a CPU runs; it gets its own number.
 pub type Job = fn(usize);
 
-static JOBS: [AtomicPtr<()>; MAX_CPUS] =
-    [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
+static JOBS: [AtomicPtr<()>; MAX_CPUS] = [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
 
 unsafe extern "C" {
     static secondary_start: u8;

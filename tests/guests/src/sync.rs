@@ -19,20 +19,13 @@ unsafe impl<T: Send> Sync for Lock<T> {}
 impl<T> Lock<T> {
     /// Returns an open lock around `value`.
     pub const fn new(value: T) -> Self {
-        Self {
-            taken: AtomicBool::new(false),
-            value: UnsafeCell::new(value),
-        }
+        Self { taken: AtomicBool::new(false), value: UnsafeCell::new(value) }
     }
 
     /// Runs `work` on the value.
     pub fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
         cpu::without_interrupts(|| {
-            while self
-                .taken
-                .compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed)
-                .is_err()
-            {
+            while self.taken.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
                 spin_loop();
             }
             // SAFETY: the flag is ours, and with interrupts masked nothing on this CPU comes in between.

@@ -53,20 +53,12 @@ impl<'a> Tree<'a> {
             let from = word(blob, start)? as usize;
             blob.get(from..from.checked_add(word(blob, length)? as usize)?)
         };
-        Some(Self {
-            structure: block(8, 36)?,
-            strings: block(12, 32)?,
-        })
+        Some(Self { structure: block(8, 36)?, strings: block(12, 32)? })
     }
 
     /// Calls `visit` for each node, parents first.
     pub fn walk(&self, mut visit: impl FnMut(&Node<'_, 'a>)) {
-        let root = Level {
-            name: "",
-            address_cells: 2,
-            size_cells: 1,
-            ranges: Some(&[]),
-        };
+        let root = Level { name: "", address_cells: 2, size_cells: 1, ranges: Some(&[]) };
         let mut levels = [root; DEPTH];
         let mut depth = 0;
         let mut at = 0;
@@ -94,10 +86,7 @@ impl<'a> Tree<'a> {
                     Some(above) => depth = above,
                     None => return,
                 },
-                PROP => {
-                    at = (at + 8 + word(self.structure, at).unwrap_or(0) as usize)
-                        .next_multiple_of(4)
-                }
+                PROP => at = (at + 8 + word(self.structure, at).unwrap_or(0) as usize).next_multiple_of(4),
                 NOP => {}
                 _ => return,
             }
@@ -136,11 +125,7 @@ impl<'a> Node<'_, 'a> {
                 NOP => at += 4,
                 PROP => {
                     let length = word(self.properties, at + 4)? as usize;
-                    let key = text(
-                        self.tree
-                            .strings
-                            .get(word(self.properties, at + 8)? as usize..)?,
-                    );
+                    let key = text(self.tree.strings.get(word(self.properties, at + 8)? as usize..)?);
                     if key == name {
                         return self.properties.get(at + 12..at + 12 + length);
                     }
@@ -170,34 +155,24 @@ impl<'a> Node<'_, 'a> {
     /// Tells whether one of `names` is in `compatible`.
     pub fn is_compatible(&self, names: &[&str]) -> bool {
         self.property("compatible").is_some_and(|list| {
-            list.split(|byte| *byte == 0)
-                .any(|entry| names.iter().any(|name| name.as_bytes() == entry))
+            list.split(|byte| *byte == 0).any(|entry| names.iter().any(|name| name.as_bytes() == entry))
         })
     }
 
     /// Tells whether the node is not disabled.
     pub fn is_enabled(&self) -> bool {
-        self.text("status")
-            .is_none_or(|status| status == "okay" || status == "ok")
+        self.text("status").is_none_or(|status| status == "okay" || status == "ok")
     }
 
     /// Tells whether the node's path is `path`.
     pub fn is_at(&self, path: &str) -> bool {
         let mut rest = path;
-        let names = self
-            .parents
-            .iter()
-            .skip(1)
-            .map(|level| level.name)
-            .chain([self.name]);
+        let names = self.parents.iter().skip(1).map(|level| level.name).chain([self.name]);
         for name in names {
             if name.is_empty() {
                 continue;
             }
-            match rest
-                .strip_prefix('/')
-                .and_then(|tail| tail.strip_prefix(name))
-            {
+            match rest.strip_prefix('/').and_then(|tail| tail.strip_prefix(name)) {
                 Some(tail) => rest = tail,
                 None => return false,
             }
@@ -216,15 +191,10 @@ impl<'a> Node<'_, 'a> {
         let stride = parent.address_cells + parent.size_cells;
         let value = self.property("reg")?;
         let address = cells(value, index * stride, parent.address_cells)?;
-        let size = cells(
-            value,
-            index * stride + parent.address_cells,
-            parent.size_cells,
-        )?;
+        let size = cells(value, index * stride + parent.address_cells, parent.size_cells)?;
         let mut address = address;
         for depth in (1..self.parents.len()).rev() {
-            address =
-                self.parents[depth].translate(address, self.parents[depth - 1].address_cells)?;
+            address = self.parents[depth].translate(address, self.parents[depth - 1].address_cells)?;
         }
         Some((address, size))
     }
@@ -262,11 +232,7 @@ impl Level<'_> {
         (0..ranges.len() / (4 * stride.max(1))).find_map(|index| {
             let child = cells(ranges, index * stride, self.address_cells)?;
             let parent = cells(ranges, index * stride + self.address_cells, outer)?;
-            let size = cells(
-                ranges,
-                index * stride + self.address_cells + outer,
-                self.size_cells,
-            )?;
+            let size = cells(ranges, index * stride + self.address_cells + outer, self.size_cells)?;
             let offset = address.checked_sub(child)?;
             (offset < size).then(|| parent + offset)
         })
@@ -290,10 +256,7 @@ pub fn cells(bytes: &[u8], first: usize, count: usize) -> Option<u64> {
 
 /// Returns the text up to the first NUL.
 fn text(bytes: &[u8]) -> &str {
-    let end = bytes
-        .iter()
-        .position(|byte| *byte == 0)
-        .unwrap_or(bytes.len());
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     core::str::from_utf8(&bytes[..end]).unwrap_or("")
 }
 
@@ -324,8 +287,7 @@ mod tests {
             self.structure.extend(NOP.to_be_bytes());
             self.structure.extend(PROP.to_be_bytes());
             self.structure.extend((value.len() as u32).to_be_bytes());
-            self.structure
-                .extend((self.strings.len() as u32).to_be_bytes());
+            self.structure.extend((self.strings.len() as u32).to_be_bytes());
             self.strings.extend([name.as_bytes(), &[0]].concat());
             self.padded(value);
         }
@@ -388,9 +350,7 @@ mod tests {
     fn reg_is_taken_through_ranges() {
         let blob = sample();
         let mut seen = None;
-        Tree::new(&blob)
-            .unwrap()
-            .at_path("serial0:115200", |node| seen = node.reg(0));
+        Tree::new(&blob).unwrap().at_path("serial0:115200", |node| seen = node.reg(0));
         // `ranges` above has a two-cell parent address and a one-cell size.
         assert_eq!(seen, Some((0xfe20_1000, 0x200)));
     }
@@ -399,12 +359,10 @@ mod tests {
     fn interrupts_are_spis_and_ppis() {
         let blob = sample();
         let mut seen = None;
-        Tree::new(&blob)
-            .unwrap()
-            .at_path("/soc/uart@7e201000", |node| {
-                assert!(node.is_compatible(&["arm,primecell"]));
-                seen = Some((node.interrupt(0), node.interrupt(1), node.interrupt(2)));
-            });
+        Tree::new(&blob).unwrap().at_path("/soc/uart@7e201000", |node| {
+            assert!(node.is_compatible(&["arm,primecell"]));
+            seen = Some((node.interrupt(0), node.interrupt(1), node.interrupt(2)));
+        });
         assert_eq!(seen, Some((Some((33, false)), Some((27, true)), None)));
     }
 

@@ -148,9 +148,7 @@ fn init_block(base: u64, block: u64) {
 pub fn wait_for_writes() {
     if is_v3() {
         while mmio::read32(distributor() + CTLR) & 1 << 31 != 0 {}
-        let own = cpu::this()
-            .redistributor
-            .load(core::sync::atomic::Ordering::Relaxed);
+        let own = cpu::this().redistributor.load(core::sync::atomic::Ordering::Relaxed);
         while own != 0 && mmio::read32(own) & 8 != 0 {}
     }
     cpu::dsb();
@@ -158,18 +156,11 @@ pub fn wait_for_writes() {
 
 /// Returns the address of the registers that hold `intid`, for this CPU.
 pub fn bank(intid: u32) -> u64 {
-    if is_v3() && intid < 32 {
-        v3::sgi_frame(cpu::index())
-    } else {
-        distributor()
-    }
+    if is_v3() && intid < 32 { v3::sgi_frame(cpu::index()) } else { distributor() }
 }
 
 fn bit(register: u64, intid: u32) -> (u64, u32) {
-    (
-        bank(intid) + register + u64::from(intid / 32 * 4),
-        1 << (intid % 32),
-    )
+    (bank(intid) + register + u64::from(intid / 32 * 4), 1 << (intid % 32))
 }
 
 fn set_bit(register: u64, intid: u32) {
@@ -244,24 +235,13 @@ pub fn priority(intid: u32) -> u8 {
 pub fn set_group(intid: u32, group: Group) {
     let (address, mask) = bit(IGROUPR, intid);
     let others = mmio::read32(address) & !mask;
-    mmio::write32(
-        address,
-        if group == Group::One {
-            others | mask
-        } else {
-            others
-        },
-    );
+    mmio::write32(address, if group == Group::One { others | mask } else { others });
     cpu::dsb();
 }
 
 /// Returns an interrupt's group.
 pub fn group(intid: u32) -> Group {
-    if get_bit(IGROUPR, intid) {
-        Group::One
-    } else {
-        Group::Zero
-    }
+    if get_bit(IGROUPR, intid) { Group::One } else { Group::Zero }
 }
 
 /// Sets what triggers an interrupt.
@@ -269,25 +249,14 @@ pub fn set_trigger(intid: u32, trigger: Trigger) {
     let address = bank(intid) + ICFGR + u64::from(intid / 16 * 4);
     let mask = 2 << (intid % 16 * 2);
     let others = mmio::read32(address) & !mask;
-    mmio::write32(
-        address,
-        if trigger == Trigger::Edge {
-            others | mask
-        } else {
-            others
-        },
-    );
+    mmio::write32(address, if trigger == Trigger::Edge { others | mask } else { others });
     cpu::dsb();
 }
 
 /// Returns what triggers an interrupt.
 pub fn trigger(intid: u32) -> Trigger {
     let word = mmio::read32(bank(intid) + ICFGR + u64::from(intid / 16 * 4));
-    if word >> (intid % 16 * 2) & 2 != 0 {
-        Trigger::Edge
-    } else {
-        Trigger::Level
-    }
+    if word >> (intid % 16 * 2) & 2 != 0 { Trigger::Edge } else { Trigger::Level }
 }
 
 /// Routes a shared interrupt to one CPU, by number.
@@ -302,32 +271,19 @@ pub fn route(intid: u32, index: usize) {
 
 /// Returns the number of the CPU to which a shared interrupt goes; `None` when that is not one CPU of the guest.
 pub fn route_of(intid: u32) -> Option<usize> {
-    if is_v3() {
-        v3::route_of(intid)
-    } else {
-        v2::route_of(intid)
-    }
+    if is_v3() { v3::route_of(intid) } else { v2::route_of(intid) }
 }
 
 /// Takes the most urgent pending interrupt of `group`.
 pub fn acknowledge(group: Group) -> Option<Taken> {
-    let taken = Taken(if is_v3() {
-        v3::acknowledge(group)
-    } else {
-        v2::acknowledge(group)
-    });
+    let taken = Taken(if is_v3() { v3::acknowledge(group) } else { v2::acknowledge() });
     cpu::dsb();
     (taken.intid() < SPECIAL).then_some(taken)
 }
 
 /// Returns the INTID of the most urgent pending interrupt of `group` without taking it.
 pub fn highest_pending(group: Group) -> Option<u32> {
-    let intid = Taken(if is_v3() {
-        v3::highest_pending(group)
-    } else {
-        v2::highest_pending(group)
-    })
-    .intid();
+    let intid = Taken(if is_v3() { v3::highest_pending(group) } else { v2::highest_pending() }).intid();
     (intid < SPECIAL).then_some(intid)
 }
 
@@ -336,7 +292,7 @@ pub fn end(group: Group, taken: Taken) {
     if is_v3() {
         v3::end(group, taken.0)
     } else {
-        v2::end(group, taken.0)
+        v2::end(taken.0)
     }
     cpu::isb();
 }
@@ -353,11 +309,7 @@ pub fn deactivate(taken: Taken) {
 
 /// Returns the running priority in steps that every implementation has; `None` when nothing runs.
 pub fn running_priority() -> Option<u8> {
-    let priority = if is_v3() {
-        v3::running_priority()
-    } else {
-        v2::running_priority()
-    } & 0xf8;
+    let priority = if is_v3() { v3::running_priority() } else { v2::running_priority() } & 0xf8;
     (priority < 0xf8).then_some(priority)
 }
 
@@ -415,9 +367,5 @@ pub fn send_sgi(sgi: u32, target: SgiTarget) {
 
 /// Returns this CPU's interface number as GICv2 SGIs name it; its number in the tree on GICv3.
 pub fn own_interface() -> usize {
-    if is_v3() {
-        cpu::index()
-    } else {
-        v2::own_mask().trailing_zeros() as usize
-    }
+    if is_v3() { cpu::index() } else { v2::own_mask().trailing_zeros() as usize }
 }

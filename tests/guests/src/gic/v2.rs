@@ -19,13 +19,12 @@ const EOIR: u64 = 0x10;
 const RPR: u64 = 0x14;
 const HPPIR: u64 = 0x18;
 const ABPR: u64 = 0x1c;
-const AIAR: u64 = 0x20;
-const AEOIR: u64 = 0x24;
-const AHPPIR: u64 = 0x28;
 const DIR: u64 = 0x1000;
 
 const ENABLE_GROUP0: u32 = 1;
 const ENABLE_GROUP1: u32 = 2;
+/// IAR takes interrupts of both groups; the registers for Group 1 alone (AIAR and its like) are missing in QEMU.
+const ACK_BOTH: u32 = 4;
 const FIQ_ENABLE: u32 = 8;
 const END_MODE: u32 = 1 << 9;
 
@@ -74,16 +73,16 @@ pub fn route_of(intid: u32) -> Option<usize> {
     (0..MAX_CPUS).find(|index| targets != 0 && mask(*index) == targets)
 }
 
-pub fn acknowledge(group: Group) -> u32 {
-    read(if group == Group::Zero { IAR } else { AIAR })
+pub fn acknowledge() -> u32 {
+    read(IAR)
 }
 
-pub fn highest_pending(group: Group) -> u32 {
-    read(if group == Group::Zero { HPPIR } else { AHPPIR })
+pub fn highest_pending() -> u32 {
+    read(HPPIR)
 }
 
-pub fn end(group: Group, taken: u32) {
-    write(if group == Group::Zero { EOIR } else { AEOIR }, taken);
+pub fn end(taken: u32) {
+    write(EOIR, taken);
 }
 
 pub fn deactivate(taken: u32) {
@@ -108,25 +107,11 @@ pub fn set_preemption_bits(group: Group, bits: u32) {
 
 pub fn set_end_mode(mode: EndMode) {
     let others = read(CTLR) & !END_MODE;
-    write(
-        CTLR,
-        if mode == EndMode::Split {
-            others | END_MODE
-        } else {
-            others
-        },
-    );
+    write(CTLR, if mode == EndMode::Split { others | END_MODE } else { others });
 }
 
 pub fn use_both_groups(both: bool) {
-    write(
-        CTLR,
-        if both {
-            ENABLE_GROUP0 | ENABLE_GROUP1 | FIQ_ENABLE
-        } else {
-            ENABLE_GROUP0
-        },
-    );
+    write(CTLR, if both { ENABLE_GROUP0 | ENABLE_GROUP1 | ACK_BOTH | FIQ_ENABLE } else { ENABLE_GROUP0 });
 }
 
 pub fn send_sgi(sgi: u32, target: SgiTarget) {

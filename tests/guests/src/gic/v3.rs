@@ -19,18 +19,13 @@ const SGI_FRAME: u64 = 0x1_0000;
 pub fn wake_redistributor() {
     let own = find();
     cpu::this().redistributor.store(own, Ordering::Release);
-    mmio::write32(
-        own + GICR_WAKER,
-        mmio::read32(own + GICR_WAKER) & !PROCESSOR_SLEEP,
-    );
+    mmio::write32(own + GICR_WAKER, mmio::read32(own + GICR_WAKER) & !PROCESSOR_SLEEP);
     while mmio::read32(own + GICR_WAKER) & CHILDREN_ASLEEP != 0 {}
 }
 
 /// Walks the redistributors to the one of this CPU's affinity.
 fn find() -> u64 {
-    let Gic::V3 { redistributors, .. } = machine().gic else {
-        panic!("no GICv3")
-    };
+    let Gic::V3 { redistributors, .. } = machine().gic else { panic!("no GICv3") };
     let mpidr = cpu::affinity();
     let own = mpidr >> 8 & 0xff00_0000 | mpidr & 0xff_ffff;
     let mut at = redistributors.base;
@@ -64,10 +59,7 @@ pub fn init_interface() {
 }
 
 pub fn route(intid: u32, index: usize) {
-    mmio::write64(
-        distributor() + IROUTER + 8 * u64::from(intid),
-        machine().cpus[index],
-    );
+    mmio::write64(distributor() + IROUTER + 8 * u64::from(intid), machine().cpus[index]);
 }
 
 pub fn route_of(intid: u32) -> Option<usize> {
@@ -141,9 +133,5 @@ pub fn send_sgi(sgi: u32, target: SgiTarget) {
 fn one(mpidr: u64) -> u64 {
     let list = 1 << (mpidr & 0xf);
     let range = mpidr >> 4 & 0xf;
-    (mpidr >> 32 & 0xff) << 48
-        | range << 44
-        | (mpidr >> 16 & 0xff) << 32
-        | (mpidr >> 8 & 0xff) << 16
-        | list
+    (mpidr >> 32 & 0xff) << 48 | range << 44 | (mpidr >> 16 & 0xff) << 32 | (mpidr >> 8 & 0xff) << 16 | list
 }

@@ -1,4 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The guests themselves: one module each, with the options it takes.
 
+pub mod canary;
+pub mod fault;
 pub mod heartbeat;
+pub mod psci;
+pub mod ticker;
+pub mod vgic;

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Does one wrong thing, says what it got, and ends.
+//!
+//! Options: `do=` what, `addr=` (0xff0000000) where, `then=off|reset|beat` (off).
+//!
+//! | `do=` | does |
+//! |---|---|
+//! | `none` | nothing |
+//! | `read`, `write`, `exec` | an access to `addr` |
+//! | `pair`, `atomic` | an access to `addr` that a hypervisor cannot decode |
+//! | `walk` | an access whose translation table is at `addr` |
+//! | `smc`, `hvc` | a call of no known function |
+//! | `undef` | an undefined instruction |
+//! | `serror` | a store past the caches that nobody waits for: an SError on real buses, an abort in QEMU |
+//! | `vectors` | an exception whose vectors are not mapped: takes aborts for ever |
+//! | `spin` | an endless loop with interrupts masked |
+//! | `wfi` | sleeps for ever with interrupts masked |
+//! | `off` | turns its own CPU off, the last one |
+
+use core::arch::naked_asm;
+
+use crate::entry::machine;
+use crate::mmu::{self, Kind};
+use crate::probe::{self, Caught, Code};
+use crate::{cpu, println, psci, report, timer, write_register};
+
+/// Runs the guest.
+pub fn main() {
+    let options = machine().options();
+    let address = options.number("addr", 0xf_f000_0000);
+    let what = options.text("do").unwrap_or("none");
+    println!("fault: do {what} at {address:#x}");
+    let got = match what {
+        "none" => Ok(0),
+        "read" => touch(read, address, Kind::Device),
+        "write" => touch(write, address, Kind::Device),
+        "exec" => probe::execute(mmu::look_at(address, Kind::Normal) + (address & 0xfff)),
+        "pair" => touch(pair, address, Kind::Device),
+        "atomic" => touch(atomic, address, Kind::Uncached),
+        "walk" => probe::run(read, mmu::translate_by(address), 0),
+        "smc" => probe::run(call_smc, 0, 0),
+        "hvc" => probe::run(call_hvc, 0, 0),
+        "undef" => probe::run(undefined, 0, 0),
+        "serror" => serror(address),
+        "vectors" => lose_vectors(),
+        "spin" => loop {
+            core::hint::spin_loop();
+        },
+        "wfi" => psci::park(),
+        "off" => Ok(psci::cpu_off() as u64),
+        _ => panic!("no such thing to do: {what}"),
+    };
+    match got {
+        Ok(value) => println!("fault: {what} returned {value:#x}"),
+        Err(Caught { esr, far, elr }) => println!("fault: {what} took esr {esr:#x}, far {far:#x}, elr {elr:#x}"),
+    }
+    report::ok("fault", what);
+    match options.text("then") {
+        Some("reset") => psci::system_reset(),
+        Some("beat") => beat(),
+        _ => report::done(),
+    }
+}
+
+/// Says every second that the guest still lives.
+fn beat() -> ! {
+    for number in 1u64.. {
+        timer::delay_us(1_000_000);
+        println!("fault: alive {number}");
+    }
+    psci::park()
+}
+
+fn touch(code: Code, address: u64, kind: Kind) -> Result<u64, Caught> {
+    probe::run(code, mmu::look_at(address, kind) + (address & 0xfff), 0x5e97_0a11)
+}
+
+/// Stores where nobody answers, and lets an SError in while it waits.
+fn serror(address: u64) -> Result<u64, Caught> {
+    let window = mmu::look_at(address, Kind::Uncached);
+    probe::run(store_and_wait, window + (address & 0xfff), 0)
+}
+
+/// Makes the next exception find no vectors.
+fn lose_vectors() -> Result<u64, Caught> {
+    write_register!("vbar_el1", 0x7f00_0000_0000);
+    cpu::isb();
+    probe::run(undefined, 0, 0)
+}
+
+macro_rules! code {
+    ($($name:ident: $($line:literal),*;)*) => {
+        $(
+            #[unsafe(naked)]
+            unsafe extern "C" fn $name(_address: u64, _value: u64) -> u64 {
+                naked_asm!($($line,)* "ret")
+            }
+        )*
+    };
+}
+
+code! {
+    read: "ldr x0, [x0]";
+    write: "str x1, [x0]", "mov x0, #0";
+    pair: "ldp x0, x1, [x0]";
+    atomic: "1: ldxr x2, [x0]", "stxr w3, x1, [x0]", "mov x0, x2";
+    undefined: "udf #0";
+    call_smc: "ldr x0, =0xc700fffe", "smc #0";
+    call_hvc: "ldr x0, =0xc700fffe", "hvc #0";
+    store_and_wait: "str x1, [x0]", "dsb sy", "msr daifclr, #4", "isb", "msr daifset, #4", "mov x0, #0";
+}
