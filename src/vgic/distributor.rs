@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The distributor's registers, of GICv2 (Arm IHI 0048, 4.3) and GICv3 with affinity routing (Arm IHI 0069, 12.9).
+//! Total: each offset and width has an answer, and what is not listed reads as zero and ignores writes.
+
+use core::sync::atomic::Ordering::SeqCst;
+
+use super::bank::Bank;
+use super::lr::Lr;
+use super::outcome::{Edit, Operation, Outcome, Own, VcpuMask, bits};
+use super::{Model, SGIS, Vgic, Width};
+use crate::id::VcpuId;
+
+/// What a read gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// The value.
+    Value(u64),
+    /// A value to which list registers and hardware add.
+    Live {
+        /// What the distributor's own state says.
+        known: u32,
+        /// The interrupts in question.
+        of: Edit,
+        /// What else must be looked at.
+        live: Live,
+    },
+    /// GICv2: the sources of SGIs from `first` on, one byte each, to which list registers add.
+    Sources {
+        /// What the distributor's own state says.
+        known: u32,
+        /// The first SGI.
+        first: u32,
+        /// How many SGIs.
+        count: u32,
+    },
+}
+
+/// What a read of pending or active state must look at besides the distributor's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Live {
+    pub kind: Kind,
+    /// Whether the own list registers and the physical distributor count.
+    pub own: bool,
+    /// Which interrupts have their pending state in the physical distributor.
+    pub linked: u32,
+    /// Whose list registers count.
+    pub others: VcpuMask,
+}
+
+/// Which state is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Pending,
+    Active,
+}
+
+/// A register of the part of the map that both frames and both architectures share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Register {
+    /// IGROUPR of a word.
+    Group(usize),
+    /// One of the six bit registers of a word.
+    Bits(Operation, usize),
+    /// IPRIORITYR: the first interrupt of the access.
+    Priority(u32),
+    /// ITARGETSR: the first interrupt of the access.
+    Targets(u32),
+    /// ICFGR: the first of 16 interrupts.
+    Config(u32),
+    /// Anything else.
+    Other,
+}
+
+/// GICD_CTLR of GICv3: affinity routing on, one security state.
+const CTLR_V3: u32 = 1 << 4 | 1 << 6;
+/// Implementer Arm, a product number of our own.
+pub(super) const IIDR: u32 = 0x53 << 24 | 0x43b;
+
+impl Register {
+    /// Decodes an offset below 0x1000 for an access of this width.
+    pub(super) fn decode(offset: u64, width: Width) -> Self {
+        let word_wide = width == Width::Word && offset & 3 == 0;
+        let byte_wide = word_wide || width == Width::Byte;
+        let word = (offset >> 2 & 31) as usize;
+        let first = (offset & 0x3ff) as u32;
+        match (offset >> 7, word_wide, byte_wide) {
+            (1, true, _) => Self::Group(word),
+            (2, true, _) => Self::Bits(Operation::SetEnable, word),
+            (3, true, _) => Self::Bits(Operation::ClearEnable, word),
+            (4, true, _) => Self::Bits(Operation::SetPending, word),
+            (5, true, _) => Self::Bits(Operation::ClearPending, word),
+            (6, true, _) => Self::Bits(Operation::SetActive, word),
+            (7, true, _) => Self::Bits(Operation::ClearActive, word),
+            (8..=15, _, true) => Self::Priority(first),
+            (16..=23, _, true) => Self::Targets(first),
+            (24..=25, true, _) => Self::Config((offset as u32 & 0xff) << 2),
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Vgic {
+    /// Writes a distributor register and hands what must be done to `sink`, at most four times.
+    pub(super) fn distributor_write(
+        &self,
+        me: VcpuId,
+        offset: u64,
+        width: Width,
+        value: u64,
+        mut sink: impl FnMut(Outcome),
+    ) {
+        if self.model == Model::V3 && (0x6100..0x8000).contains(&offset) {
+            return sink(self.write_router(me, offset, width, value));
+        }
+        if offset >= 0x1000 {
+            return;
+        }
+        let value32 = value as u32;
+        match Register::decode(offset, width) {
+            Register::Targets(first) => self.write_targets(me, first, width, value32, sink),
+            Register::Other if width == Width::Word && offset == 0 => sink(self.set_groups(me, value32)),
+            Register::Other if self.model == Model::V2 => sink(self.write_sgi_register(me, offset, width, value32)),
+            Register::Other => {}
+            register => {
+                if self.model == Model::V2 || register.word() != Some(0) {
+                    sink(self.write_shared(me, me, register, width, value32));
+                }
+            }
+        }
+    }
+
+    /// Reads a distributor register.
+    pub(super) fn distributor_read(&self, me: VcpuId, offset: u64, width: Width) -> Reading {
+        if self.model == Model::V3 && (0x6100..0x8000).contains(&offset) {
+            return Reading::Value(self.read_router(offset, width));
+        }
+        let register = if offset < 0x1000 { Register::decode(offset, width) } else { Register::Other };
+        match register {
+            Register::Targets(first) => Reading::Value(self.read_targets(me, first, width).into()),
+            Register::Other if self.model == Model::V2 && (0xf10..0xf30).contains(&offset) => {
+                self.read_sgi_sources(me, offset, width)
+            }
+            Register::Other if width == Width::Word => Reading::Value(self.read_constant(me, offset).into()),
+            Register::Other => Reading::Value(0),
+            register if self.model == Model::V3 && register.word() == Some(0) => Reading::Value(0),
+            register => self.read_shared(me, me, register, width),
+        }
+    }
+
+    /// Writes a register that both frames have. `who` is whose private interrupts word 0 means.
+    pub(super) fn write_shared(&self, me: VcpuId, who: VcpuId, register: Register, width: Width, value: u32) -> Outcome {
+        let Some((word, bank)) = register.word().and_then(|word| Some((word, self.bank(who, word)?))) else {
+            return Outcome::NONE;
+        };
+        match register {
+            Register::Group(_) => {
+                let mask = bank.exists();
+                self.set_rank(bank, me, word, mask, |bit, template| template.with_group(value >> bit))
+            }
+            Register::Bits(operation, _) => {
+                let mask = value & self.writable(bank, operation);
+                self.operate_for(me, who, Edit { operation, word, mask })
+            }
+            Register::Priority(first) => {
+                let shift = first & 31;
+                let mask = (lanes(width) << shift) & bank.exists();
+                let priority = |bit: u32| (value >> (8 * (bit.wrapping_sub(shift) & 3))) as u8 & self.priority_mask;
+                self.set_rank(bank, me, word, mask, |bit, template| template.with_priority(priority(bit)))
+            }
+            Register::Config(first) => {
+                let shift = first & 31;
+                let edge = (0..16).fold(0, |edge, n| edge | (value >> (2 * n + 1) & 1) << n);
+                let mask = (0xffff << shift) & bank.exists() & !bank.fixed_config();
+                self.set_edge(bank, me, word, mask, edge << shift)
+            }
+            Register::Targets(_) | Register::Other => Outcome::NONE,
+        }
+    }
+
+    /// Reads a register that both frames have.
+    pub(super) fn read_shared(&self, me: VcpuId, who: VcpuId, register: Register, width: Width) -> Reading {
+        let Some((word, bank)) = register.word().and_then(|word| Some((word, self.bank(who, word)?))) else {
+            return Reading::Value(0);
+        };
+        let gather = |first: u32, field: &dyn Fn(Lr) -> u32| {
+            bits(lanes(width)).fold(0, |value, n| value | field(bank.irq(first + n).template()) << (8 * n))
+        };
+        let value = match register {
+            Register::Group(_) => {
+                bits(bank.exists()).fold(0, |value, bit| value | bank.irq(bit).template().group() << bit)
+            }
+            Register::Bits(operation @ (Operation::SetEnable | Operation::ClearEnable), _) => {
+                Self::read_bits(bank, operation)
+            }
+            Register::Bits(operation, _) => return self.read_live(me, who, bank, operation, word),
+            Register::Priority(first) => gather(first & 31, &|template| template.priority().into()),
+            Register::Config(first) => {
+                let edge = bank.edge.load(SeqCst) >> (first & 31) & 0xffff;
+                bits(edge).fold(0, |value, n| value | 2 << (2 * n))
+            }
+            Register::Targets(_) | Register::Other => 0,
+        };
+        Reading::Value(value.into())
+    }
+
+    fn read_live(&self, me: VcpuId, who: VcpuId, bank: &Bank, operation: Operation, word: usize) -> Reading {
+        let kind = match operation {
+            Operation::SetActive | Operation::ClearActive => Kind::Active,
+            Operation::Review
+            | Operation::SetEnable
+            | Operation::ClearEnable
+            | Operation::SetPending
+            | Operation::ClearPending => Kind::Pending,
+        };
+        let others = if who == me {
+            self.involved(bank, me, bank.exists())
+        } else {
+            VcpuMask::new(VcpuMask::of(who).bits() & self.online().bits())
+        };
+        Reading::Live {
+            known: Self::read_bits(bank, operation),
+            of: Edit::review(word, bank.exists()),
+            live: Live { kind, own: who == me, linked: bank.linked, others },
+        }
+    }
+
+    /// Returns which interrupts of a bank a bit register can change.
+    fn writable(&self, bank: &Bank, operation: Operation) -> u32 {
+        let fixed = match (self.model, operation) {
+            // Always enabled; pending only by SPENDSGIR and CPENDSGIR.
+            (
+                Model::V2,
+                Operation::SetEnable | Operation::ClearEnable | Operation::SetPending | Operation::ClearPending,
+            ) if bank.home.is_some() => SGIS,
+            _ => 0,
+        };
+        bank.exists() & !fixed
+    }
+
+    fn write_router(&self, me: VcpuId, offset: u64, width: Width, value: u64) -> Outcome {
+        let (word, bit) = router_irq(offset);
+        let Some(bank) = self.spi_bank(word).filter(|bank| bank.exists() >> bit & 1 == 1) else {
+            return Outcome::NONE;
+        };
+        let old = bank.irq(bit).route.load(SeqCst);
+        // Aff3 in bits 39:32; bit 31 is RES0, as GICD_TYPER.No1N says.
+        let (low, high) = (value as u32 & 0xff_ffff, ((value >> 32) as u32 & 0xff) << 24);
+        let route = match (width, offset & 7) {
+            (Width::Double, 0) => low | high,
+            (Width::Word, 0) => low | old & 0xff00_0000,
+            (Width::Word, 4) => old & 0xff_ffff | (value as u32 & 0xff) << 24,
+            _ => return Outcome::NONE,
+        };
+        self.set_route(me, word, bit, route)
+    }
+
+    fn read_router(&self, offset: u64, width: Width) -> u64 {
+        let (word, bit) = router_irq(offset);
+        let Some(bank) = self.spi_bank(word).filter(|bank| bank.exists() >> bit & 1 == 1) else {
+            return 0;
+        };
+        let route = bank.irq(bit).route.load(SeqCst);
+        match (width, offset & 7) {
+            (Width::Double, 0) => u64::from(route & 0xff_ffff) | u64::from(route >> 24) << 32,
+            (Width::Word, 0) => u64::from(route & 0xff_ffff),
+            (Width::Word, 4) => u64::from(route >> 24),
+            _ => 0,
+        }
+    }
+
+    /// Writes ITARGETSR: with one vCPU, and for private interrupts, it is fixed.
+    fn write_targets(&self, me: VcpuId, first: u32, width: Width, value: u32, mut sink: impl FnMut(Outcome)) {
+        if self.model == Model::V3 || self.vcpus.len() == 1 || first < 32 {
+            return;
+        }
+        let word = first as usize >> 5;
+        let Some(bank) = self.spi_bank(word) else { return };
+        let all = (1u32 << self.vcpus.len().min(8)).wrapping_sub(1);
+        for n in bits(lanes(width)) {
+            let bit = (first & 31) + n;
+            if bank.exists() >> bit & 1 == 1 {
+                sink(self.set_route(me, word, bit, value >> (8 * n) & 0xff & all));
+            }
+        }
+    }
+
+    fn read_targets(&self, me: VcpuId, first: u32, width: Width) -> u32 {
+        if self.model == Model::V3 || self.vcpus.len() == 1 {
+            return 0;
+        }
+        let word = first as usize >> 5;
+        if word == 0 {
+            return bits(lanes(width)).fold(0, |value, n| value | (VcpuMask::of(me).bits() & 0xff) << (8 * n));
+        }
+        let Some(bank) = self.spi_bank(word) else { return 0 };
+        bits(lanes(width)).fold(0, |value, n| value | (bank.irq((first & 31) + n).route.load(SeqCst) & 0xff) << (8 * n))
+    }
+
+    /// Reads the registers that are neither banked nor an array.
+    fn read_constant(&self, me: VcpuId, offset: u64) -> u32 {
+        let lines = self.spis.len() as u32;
+        let groups = self.groups.load(SeqCst);
+        match (self.model, offset) {
+            (Model::V2, 0) => groups,
+            (Model::V3, 0) => groups | CTLR_V3,
+            (Model::V2, 4) => lines | (self.vcpus.len() as u32 - 1) << 5,
+            // 10 id bits, any Aff3, no 1-of-N routing.
+            (Model::V3, 4) => lines | 9 << 19 | 1 << 24 | 1 << 25,
+            (_, 8) => IIDR,
+            (Model::V2, 0xfd0..=0xfff) => identification(offset, [0x90, 0xb4, 0x2b, 0x00], 0x04),
+            (Model::V3, 0xffd0..=0xffff) => identification(offset, [0x92, 0xb4, 0x3b, 0x00], 0x44),
+            _ => 0,
+        }
+    }
+
+    /// Writes GICv2's SGIR, CPENDSGIR and SPENDSGIR.
+    fn write_sgi_register(&self, me: VcpuId, offset: u64, width: Width, value: u32) -> Outcome {
+        match (offset, width) {
+            (0xf00, Width::Word) => {
+                let told = self.sgir(me, value);
+                let own = if told.contains(me) { Own::Refresh(Edit::default()) } else { Own::Keep };
+                Outcome { own, kick: told.without(me), ..Outcome::NONE }
+            }
+            (0xf10..=0xf2f, Width::Word | Width::Byte) if width == Width::Byte || offset & 3 == 0 => {
+                let Some(shared) = self.vcpu(me) else { return Outcome::NONE };
+                let first = offset as usize & 0xf;
+                let mut mask = 0;
+                for (n, sources) in (0..).zip(shared.sources.iter().skip(first)).take(lanes(width).count_ones() as usize) {
+                    let from = (value >> (8 * n)) as u8;
+                    let bit = 1 << (first as u32 + n);
+                    if offset >= 0xf20 && from != 0 {
+                        sources.fetch_or(from, SeqCst);
+                        shared.bank.latch.fetch_or(bit, SeqCst);
+                        mask |= bit;
+                    } else if from != 0 {
+                        if sources.fetch_and(!from, SeqCst) & !from == 0 {
+                            shared.bank.latch.fetch_and(!bit, SeqCst);
+                        }
+                        mask |= bit;
+                    }
+                }
+                if offset >= 0xf20 {
+                    return Outcome { own: Own::Refresh(Edit::review(0, mask)), ..Outcome::NONE };
+                }
+                let from = value & lane_mask(width);
+                Outcome { own: Own::ForgetSources { first: first as u32, from }, ..Outcome::NONE }
+            }
+            _ => Outcome::NONE,
+        }
+    }
+
+    /// Reads GICv2's CPENDSGIR and SPENDSGIR.
+    fn read_sgi_sources(&self, me: VcpuId, offset: u64, width: Width) -> Reading {
+        let legal = width == Width::Byte || width == Width::Word && offset & 3 == 0;
+        let Some(shared) = self.vcpu(me).filter(|_| legal) else {
+            return Reading::Value(0);
+        };
+        let (first, count) = (offset as u32 & 0xf, lanes(width).count_ones());
+        let here = shared.sources.iter().skip(first as usize).take(count as usize);
+        let known = (0..).zip(here).fold(0, |value, (n, sources)| value | u32::from(sources.load(SeqCst)) << (8 * n));
+        Reading::Sources { known, first, count }
+    }
+}
+
+impl Bank {
+    /// Returns which interrupts of the bank there are: ids from 1020 on are none.
+    pub(super) fn exists(&self) -> u32 {
+        if self.first == 992 { 0x0fff_ffff } else { !0 }
+    }
+
+    /// Returns which have a fixed trigger: SGIs and the linked PPIs.
+    fn fixed_config(&self) -> u32 {
+        if self.home.is_some() { SGIS | self.linked } else { 0 }
+    }
+}
+
+impl Register {
+    /// Returns the word of the interrupts it is about.
+    pub(super) fn word(self) -> Option<usize> {
+        match self {
+            Self::Group(word) | Self::Bits(_, word) => Some(word),
+            Self::Priority(first) | Self::Targets(first) | Self::Config(first) => Some(first as usize >> 5),
+            Self::Other => None,
+        }
+    }
+}
+
+/// Returns one bit for each byte of an access.
+fn lanes(width: Width) -> u32 {
+    match width {
+        Width::Byte => 1,
+        Width::Half => 3,
+        Width::Word | Width::Double => 0xf,
+    }
+}
+
+fn lane_mask(width: Width) -> u32 {
+    match width {
+        Width::Byte => 0xff,
+        Width::Half => 0xffff,
+        Width::Word | Width::Double => !0,
+    }
+}
+
+fn router_irq(offset: u64) -> (usize, u32) {
+    let intid = (offset - 0x6000) >> 3;
+    ((intid >> 5) as usize, intid as u32 & 31)
+}
+
+/// Reads the identification registers at the end of a frame: PIDR4-7, PIDR0-3, CIDR0-3.
+pub(super) fn identification(offset: u64, pidr: [u8; 4], pidr4: u8) -> u32 {
+    let cidr = [0x0d, 0xf0, 0x05, 0xb1];
+    let table = [pidr4, 0, 0, 0].into_iter().chain(pidr).chain(cidr);
+    let index = ((offset & 0xfff) - 0xfd0) >> 2;
+    let aligned = offset & 3 == 0;
+    table.into_iter().nth(index as usize).filter(|_| aligned).map_or(0, u32::from)
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Carries outcomes out on a [`Machine`]: the one place that knows the order of effects and waits for other vCPUs.
+
+use super::cpu::CpuInterface;
+use super::distributor::{Kind, Live, Reading};
+use super::machine::{Machine, Patience};
+use super::outcome::{Edit, HwBits, HwChange, Operation, Outcome, Own, Recall, VcpuMask};
+use super::{Level, SgiRegister, Vgic, Width};
+use crate::id::{Intid, MAX_VCPUS, VcpuId};
+
+/// What a recall brought.
+struct Recalled {
+    pending: u32,
+    active: u32,
+    /// Interrupts of the edit that no target took charge of.
+    left: u32,
+}
+
+impl Vgic {
+    /// Writes a register of the distributor. Unlisted offsets and wrong widths are ignored.
+    pub fn write_distributor<M: Machine>(
+        &self,
+        cpu: &mut CpuInterface,
+        machine: &mut M,
+        offset: u64,
+        width: Width,
+        value: u64,
+    ) {
+        let me = cpu.vcpu();
+        self.distributor_write(me, offset, width, value, |outcome| self.apply(cpu, machine, &outcome));
+    }
+
+    /// Reads a register of the distributor. Unlisted offsets and wrong widths read as zero.
+    pub fn read_distributor<M: Machine>(
+        &self,
+        cpu: &mut CpuInterface,
+        machine: &mut M,
+        offset: u64,
+        width: Width,
+    ) -> u64 {
+        let reading = self.distributor_read(cpu.vcpu(), offset, width);
+        self.complete(cpu, machine, reading)
+    }
+
+    /// Writes a register of the redistributors, 128 KiB for each vCPU. GICv3 only.
+    pub fn write_redistributor<M: Machine>(
+        &self,
+        cpu: &mut CpuInterface,
+        machine: &mut M,
+        offset: u64,
+        width: Width,
+        value: u64,
+    ) {
+        let outcome = self.redistributor_write(cpu.vcpu(), offset, width, value);
+        self.apply(cpu, machine, &outcome);
+    }
+
+    /// Reads a register of the redistributors.
+    pub fn read_redistributor<M: Machine>(
+        &self,
+        cpu: &mut CpuInterface,
+        machine: &mut M,
+        offset: u64,
+        width: Width,
+    ) -> u64 {
+        let reading = self.redistributor_read(cpu.vcpu(), offset, width);
+        self.complete(cpu, machine, reading)
+    }
+
+    /// Sends the SGIs of a write to ICC_SGI1R_EL1 and its like. GICv3 only.
+    pub fn send_sgi<M: Machine>(&self, cpu: &mut CpuInterface, machine: &mut M, register: SgiRegister, value: u64) {
+        let targets = self.sgi(cpu.vcpu(), register, value);
+        if targets.contains(cpu.vcpu()) {
+            cpu.deliver_sgi(self, machine);
+        }
+        let others = targets.without(cpu.vcpu());
+        if !others.is_empty() {
+            machine.kick(others);
+        }
+    }
+
+    /// Carries out a write to ICC_DIR_EL1 or GICC_DIR: deactivates an interrupt wherever it is active. Without effect
+    /// unless the guest has set EOImode (Arm IHI 0069, 12.2.10).
+    pub fn deactivate<M: Machine>(&self, cpu: &mut CpuInterface, machine: &mut M, intid: Intid) {
+        if !machine.control().splits_eoi() || intid.get() >= 1020 {
+            return;
+        }
+        let edit = Edit { operation: Operation::ClearActive, word: intid.index() >> 5, mask: 1 << (intid.get() & 31) };
+        let outcome = self.operate(cpu.vcpu(), edit);
+        self.apply(cpu, machine, &outcome);
+    }
+
+    /// Sets the line of an emulated device from an exit of one of the partition's own vCPUs.
+    pub fn set_own_line<M: Machine>(&self, cpu: &mut CpuInterface, machine: &mut M, intid: Intid, level: Level) {
+        let kicks = self.set_line(intid, level);
+        if kicks.contains(cpu.vcpu()) {
+            cpu.refresh(self, machine, Edit::default());
+        }
+        let others = kicks.without(cpu.vcpu());
+        if !others.is_empty() {
+            machine.kick(others);
+        }
+    }
+
+    /// Carries out an outcome: hardware, then other vCPUs' list registers, then one's own, then kicks.
+    fn apply<M: Machine>(&self, cpu: &mut CpuInterface, machine: &mut M, outcome: &Outcome) {
+        if outcome.hw != HwChange::None {
+            machine.change(&outcome.hw);
+        }
+        let recalled = (!outcome.recall.targets.is_empty()).then(|| self.recall(cpu, machine, &outcome.recall));
+        match outcome.own {
+            Own::Keep => {}
+            Own::ForgetSources { first, from } => cpu.forget_sources(self, machine, first, from),
+            Own::Held(edit) => cpu.edit_held(self, machine, edit),
+            Own::Refresh(mut edit) => {
+                if let Some(recalled) = recalled.filter(|_| edit.operation == Operation::SetPending) {
+                    edit.mask &= recalled.left;
+                }
+                cpu.refresh(self, machine, edit);
+            }
+        }
+        let kick = outcome.kick.bits() & !outcome.recall.targets.bits();
+        if kick != 0 {
+            machine.kick(VcpuMask::new(kick));
+        }
+    }
+
+    /// Has other vCPUs carry out an edit on their list registers, and waits until they have or patience ends.
+    fn recall<M: Machine>(&self, cpu: &mut CpuInterface, machine: &mut M, recall: &Recall) -> Recalled {
+        let Some(mine) = self.vcpu(cpu.vcpu()).map(|vcpu| &vcpu.mailbox) else {
+            return Recalled { pending: 0, active: 0, left: recall.edit.mask };
+        };
+        mine.post(recall);
+        let mut tickets = [0; MAX_VCPUS];
+        for target in recall.targets.iter() {
+            self.summon(target);
+            if let (Some(shared), Some(ticket)) = (self.vcpu(target), tickets.get_mut(target.index())) {
+                *ticket = shared.mailbox.draw();
+            }
+        }
+        machine.kick(recall.targets);
+        let late = |target: VcpuId| {
+            let done = self.vcpu(target).zip(tickets.get(target.index()));
+            self.online().contains(target) && done.is_some_and(|(shared, &ticket)| !shared.mailbox.is_done(ticket))
+        };
+        'patience: for target in recall.targets.iter() {
+            while late(target) {
+                // The one waited for may be waiting for this one.
+                if mine.is_asked() {
+                    cpu.refresh(self, machine, Edit::default());
+                }
+                if machine.pause() == Patience::Over {
+                    break 'patience;
+                }
+            }
+        }
+        let (pending, active, left) = mine.take_down();
+        Recalled { pending, active, left }
+    }
+
+    /// Adds to a reading what only list registers and hardware know.
+    fn complete<M: Machine>(&self, cpu: &mut CpuInterface, machine: &mut M, reading: Reading) -> u64 {
+        match reading {
+            Reading::Value(value) => value,
+            Reading::Sources { known, first, count } => {
+                u64::from(known | cpu.held_sources(machine, first, count))
+            }
+            Reading::Live { known, of, live } => u64::from(known | self.live_state(cpu, machine, of, live)),
+        }
+    }
+
+    fn live_state<M: Machine>(&self, cpu: &mut CpuInterface, machine: &mut M, edit: Edit, live: Live) -> u32 {
+        let me = cpu.vcpu();
+        let (mut pending, mut active) = (0, 0);
+        if live.own {
+            (pending, active) = cpu.held_state(machine, edit.word);
+            pending |= machine.pending(edit.word) & live.linked;
+        }
+        let targets = live.others.without(me);
+        if !targets.is_empty() {
+            let recalled = self.recall(cpu, machine, &Recall { targets, edit });
+            pending |= recalled.pending;
+            active |= recalled.active;
+        }
+        match live.kind {
+            Kind::Pending => pending,
+            Kind::Active => active,
+        }
+    }
+
+    /// Carries out a private edit of another vCPU that is off: nobody else touches its state, and its physical PPIs
+    /// are set up when it starts.
+    pub(super) fn operate_for(&self, me: VcpuId, who: VcpuId, edit: Edit) -> Outcome {
+        if who == me {
+            return self.operate(me, edit);
+        }
+        if self.online().contains(who) {
+            let targets = VcpuMask::of(who);
+            return Outcome { recall: Recall { targets, edit }, ..Outcome::NONE };
+        }
+        let _ = self.operate(who, edit);
+        Outcome::NONE
+    }
+}
+
+impl HwBits {
+    /// Disables and cleans every interrupt of `mask`: not pending, not active.
+    pub const fn clean(word: usize, mask: u32) -> Self {
+        Self { word, disable: mask, set_pending: 0, clear_pending: mask, activate: 0, deactivate: mask, enable: 0 }
+    }
+}
