@@ -90,11 +90,7 @@ impl Bank {
         let irq = |bit: usize| {
             let intid = Intid::new(first | bit as u32);
             let template = if linked >> bit & 1 == 1 { Lr::hardware(intid) } else { Lr::software(intid) };
-            Irq {
-                template: AtomicU64::new(template.to_v3()),
-                route: AtomicU32::new(0),
-                holder: AtomicU8::new(NOBODY),
-            }
+            Irq { template: AtomicU64::new(template.to_v3()), route: AtomicU32::new(0), holder: AtomicU8::new(NOBODY) }
         };
         Self {
             first,

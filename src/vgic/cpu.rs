@@ -210,7 +210,8 @@ impl CpuInterface {
         vgic.online.fetch_or(VcpuMask::of(self.me).bits(), SeqCst);
         let enable = shared.bank.enable.load(SeqCst) & shared.bank.linked;
         let disable = shared.bank.linked & !enable;
-        machine.change(&HwBits { disable, enable, ..HwBits::default() }.into());
+        let deactivate = shared.bank.linked & !shared.bank.active.load(SeqCst);
+        machine.change(&HwBits { disable, deactivate, enable, ..HwBits::default() }.into());
         self.refresh(vgic, machine, Edit::default());
     }
 
@@ -463,11 +464,7 @@ impl CpuInterface {
                 lr = lr.pending();
             }
             if lr.is_valid() {
-                lr = if bank.pending() & mask != 0 {
-                    lr.with_eoi_maintenance()
-                } else {
-                    lr.without_eoi_maintenance()
-                };
+                lr = if bank.pending() & mask != 0 { lr.with_eoi_maintenance() } else { lr.without_eoi_maintenance() };
             }
         }
         if lr.is_valid() {
@@ -724,10 +721,7 @@ impl File {
         let here = self.new.iter().filter(|lr| lr.is_valid() && lr.intid().index() >> 5 == word);
         here.fold((0, 0), |(pending, active), lr| {
             let mask = 1 << (lr.intid().get() & 31);
-            (
-                pending | if lr.is_pending() { mask } else { 0 },
-                active | if lr.is_active() { mask } else { 0 },
-            )
+            (pending | if lr.is_pending() { mask } else { 0 }, active | if lr.is_active() { mask } else { 0 })
         })
     }
 

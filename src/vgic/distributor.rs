@@ -140,7 +140,7 @@ impl Vgic {
             Register::Other if self.model == Model::V2 && (0xf10..0xf30).contains(&offset) => {
                 self.read_sgi_sources(me, offset, width)
             }
-            Register::Other if width == Width::Word => Reading::Value(self.read_constant(me, offset).into()),
+            Register::Other if width == Width::Word => Reading::Value(self.read_constant(offset).into()),
             Register::Other => Reading::Value(0),
             register if self.model == Model::V3 && register.word() == Some(0) => Reading::Value(0),
             register => self.read_shared(me, me, register, width),
@@ -148,7 +148,14 @@ impl Vgic {
     }
 
     /// Writes a register that both frames have. `who` is whose private interrupts word 0 means.
-    pub(super) fn write_shared(&self, me: VcpuId, who: VcpuId, register: Register, width: Width, value: u32) -> Outcome {
+    pub(super) fn write_shared(
+        &self,
+        me: VcpuId,
+        who: VcpuId,
+        register: Register,
+        width: Width,
+        value: u32,
+    ) -> Outcome {
         let Some((word, bank)) = register.word().and_then(|word| Some((word, self.bank(who, word)?))) else {
             return Outcome::NONE;
         };
@@ -297,7 +304,7 @@ impl Vgic {
     }
 
     /// Reads the registers that are neither banked nor an array.
-    fn read_constant(&self, me: VcpuId, offset: u64) -> u32 {
+    fn read_constant(&self, offset: u64) -> u32 {
         let lines = self.spis.len() as u32;
         let groups = self.groups.load(SeqCst);
         match (self.model, offset) {
@@ -325,7 +332,9 @@ impl Vgic {
                 let Some(shared) = self.vcpu(me) else { return Outcome::NONE };
                 let first = offset as usize & 0xf;
                 let mut mask = 0;
-                for (n, sources) in (0..).zip(shared.sources.iter().skip(first)).take(lanes(width).count_ones() as usize) {
+                for (n, sources) in
+                    (0..).zip(shared.sources.iter().skip(first)).take(lanes(width).count_ones() as usize)
+                {
                     let from = (value >> (8 * n)) as u8;
                     let bit = 1 << (first as u32 + n);
                     if offset >= 0xf20 && from != 0 {

@@ -53,14 +53,7 @@ impl Lr {
         let state = raw >> 28 & 3;
         let priority = raw >> 23 & 0x1f;
         let physical = raw >> 10 & 0x3ff;
-        Self(
-            state << 62
-                | hw << 61
-                | group << 60
-                | priority << 51
-                | physical << Self::PINTID_SHIFT
-                | raw & 0x3ff,
-        )
+        Self(state << 62 | hw << 61 | group << 60 | priority << 51 | physical << Self::PINTID_SHIFT | raw & 0x3ff)
     }
 
     /// Translates to GICH_LR<n> (Arm IHI 0048, 5.3.10).

@@ -31,15 +31,13 @@ mod redistributor;
 mod sgi;
 mod shell;
 
-#[cfg(test)]
-mod model;
-
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::SeqCst};
 
 use crate::id::{CpuId, Intid, MAX_VCPUS, Mpidr, Trigger, VcpuId};
+use crate::mmio::Width;
 use crate::plan::InterruptPlan;
 use bank::Bank;
 use recall::Mailbox;
@@ -57,19 +55,6 @@ pub enum Model {
     V2,
     /// GICv3 with one security state, affinity routing always on, no LPIs.
     V3,
-}
-
-/// The width of an access.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Width {
-    /// 8 bits.
-    Byte,
-    /// 16 bits.
-    Half,
-    /// 32 bits.
-    Word,
-    /// 64 bits.
-    Double,
 }
 
 /// What a [`Vgic`] is made from.
@@ -238,13 +223,17 @@ impl Vgic {
 
     /// Tells whether the interrupt is an SPI that the partition owns.
     pub fn owns(&self, intid: Intid) -> bool {
-        intid.is_spi() && self.spi_bank(intid.index() >> 5).is_some_and(|bank| bank.linked >> (intid.get() & 31) & 1 == 1)
+        intid.is_spi()
+            && self.spi_bank(intid.index() >> 5).is_some_and(|bank| bank.linked >> (intid.get() & 31) & 1 == 1)
     }
 
     /// Walks the words of SPIs that the partition owns any of: the word and its owned interrupts, and which of them
     /// are edge-triggered after a reset.
     pub fn owned_words(&self) -> impl Iterator<Item = (usize, u32, u32)> + '_ {
-        (1..).zip(&self.spis).map(|(word, bank)| (word, bank.linked, bank.edge_at_reset)).filter(|&(_, mask, _)| mask != 0)
+        (1..)
+            .zip(&self.spis)
+            .map(|(word, bank)| (word, bank.linked, bank.edge_at_reset))
+            .filter(|&(_, mask, _)| mask != 0)
     }
 
     /// Returns the PPIs that have a physical one behind them, as bits of word 0.

@@ -99,11 +99,8 @@ impl Vgic {
 
     fn clear_active(&self, bank: &Bank, me: VcpuId, edit: Edit) -> Outcome {
         let taken = bank.active.fetch_and(!edit.mask, SeqCst) & edit.mask;
-        let hw = HwBits {
-            word: edit.word,
-            deactivate: taken & bank.linked & !bank.latch.load(SeqCst),
-            ..HwBits::default()
-        };
+        let hw =
+            HwBits { word: edit.word, deactivate: taken & bank.linked & !bank.latch.load(SeqCst), ..HwBits::default() };
         let mut outcome = Outcome {
             hw: hw.into(),
             own: Own::Held(edit),

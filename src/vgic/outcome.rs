@@ -225,10 +225,7 @@ impl Outcome {
     pub const NONE: Self = Self {
         hw: HwChange::None,
         own: Own::Keep,
-        recall: Recall {
-            targets: VcpuMask::NONE,
-            edit: Edit { operation: Operation::Review, word: 0, mask: 0 },
-        },
+        recall: Recall { targets: VcpuMask::NONE, edit: Edit { operation: Operation::Review, word: 0, mask: 0 } },
         kick: VcpuMask::NONE,
     };
 }

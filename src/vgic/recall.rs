@@ -128,9 +128,9 @@ impl Mailbox {
 
     /// Asked: takes charge of interrupts of the edit; returns those that nobody else had taken.
     pub fn take_charge(&self, posted: &Posted, mask: u32) -> u32 {
-        let taken = self.left.fetch_update(SeqCst, SeqCst, |old| {
-            (old & SEQUENCE == posted.sequence).then_some(old & !u64::from(mask))
-        });
+        let taken = self
+            .left
+            .fetch_update(SeqCst, SeqCst, |old| (old & SEQUENCE == posted.sequence).then_some(old & !u64::from(mask)));
         taken.map_or(0, |old| old as u32 & mask)
     }
 }

@@ -162,9 +162,7 @@ impl Vgic {
     fn complete<M: Machine>(&self, cpu: &mut CpuInterface, machine: &mut M, reading: Reading) -> u64 {
         match reading {
             Reading::Value(value) => value,
-            Reading::Sources { known, first, count } => {
-                u64::from(known | cpu.held_sources(machine, first, count))
-            }
+            Reading::Sources { known, first, count } => u64::from(known | cpu.held_sources(machine, first, count)),
             Reading::Live { known, of, live } => u64::from(known | self.live_state(cpu, machine, of, live)),
         }
     }
