@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A machine that runs: its console is read, waited on and typed at. When a test fails, all that was said is printed.
+
+use std::thread;
+use std::time::Duration;
+
+use regex::Regex;
+use septum_tool::qemu::{self, Line, Running};
+
+use crate::claims::Claims;
+use crate::machine::patience;
+
+/// The name that the hypervisor's own lines carry.
+pub const HYPERVISOR: &str = "septum";
+
+/// A running machine; it ends with this.
+pub struct Booted {
+    name: String,
+    command: String,
+    running: Running,
+}
+
+impl Booted {
+    /// Starts QEMU.
+    pub(crate) fn start(name: &str, machine: &qemu::Machine) -> Self {
+        let running = machine.spawn().unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        Self { name: name.to_owned(), command: machine.command_line(), running }
+    }
+
+    /// Waits until the console says what the expression describes, behind what the last wait has matched.
+    ///
+    /// # Panics
+    /// It does not within `seconds`.
+    pub fn expect(&mut self, expression: &str, seconds: u32) -> Line {
+        let limit = Duration::from_secs(u64::from(seconds * patience()));
+        let regex = Regex::new(expression).unwrap();
+        self.running.wait_for(&regex, limit).unwrap_or_else(|error| panic!("{}: {error:#}", self.name))
+    }
+
+    /// Waits until the console has said all of it, in any order, behind what the last wait has matched.
+    ///
+    /// # Panics
+    /// Something is missing after `seconds`.
+    pub fn expect_all(&mut self, expressions: &[&str], seconds: u32) {
+        let limit = Duration::from_secs(u64::from(seconds * patience()));
+        let regexes: Vec<Regex> = expressions.iter().map(|text| Regex::new(text).unwrap()).collect();
+        self.running.wait_for_all(&regexes, limit).unwrap_or_else(|error| panic!("{}: {error:#}", self.name));
+    }
+
+    /// Types a text as it is.
+    ///
+    /// # Panics
+    /// The machine has ended.
+    pub fn send(&mut self, text: &str) {
+        self.running.send(text).unwrap_or_else(|error| panic!("{}: {error:#}", self.name));
+    }
+
+    /// Waits until the machine has switched itself off.
+    ///
+    /// # Panics
+    /// It has not after `seconds`, or QEMU ended with an error.
+    pub fn expect_power_off(&mut self, seconds: u32) {
+        let limit = Duration::from_secs(u64::from(seconds * patience()));
+        match self.running.wait(Some(limit)).unwrap_or_else(|error| panic!("{}: {error:#}", self.name)) {
+            Some(status) => assert!(status.success(), "{}: QEMU ended with {status}", self.name),
+            None => panic!("{}: the machine is still on after {seconds} s", self.name),
+        }
+    }
+
+    /// Lets the machine run for a while, where nothing can be waited for.
+    pub fn run_for(&self, time: Duration) {
+        thread::sleep(time);
+    }
+
+    /// Returns the whole console, one text for each line.
+    pub fn lines(&self) -> Vec<String> {
+        self.running.lines().into_iter().map(|line| line.text).collect()
+    }
+
+    /// Returns what a partition (or [`HYPERVISOR`]) has said, without its name.
+    pub fn lines_of(&self, partition: &str) -> Vec<String> {
+        let prefix = format!("[{partition}] ");
+        self.lines().iter().filter_map(|line| line.strip_prefix(&prefix)).map(str::to_owned).collect()
+    }
+
+    /// Reads the claims of a guest that is alone on its machine, or of one in a partition.
+    ///
+    /// # Panics
+    /// They are not complete.
+    pub fn claims(&self, partition: Option<&str>, guest: &str) -> Claims {
+        let lines = partition.map_or_else(|| self.lines(), |partition| self.lines_of(partition));
+        Claims::read(guest, lines.iter().map(String::as_str)).unwrap_or_else(|why| panic!("{}: {why}", self.name))
+    }
+
+    /// Asserts that nothing on the console matches.
+    ///
+    /// # Panics
+    /// Something does.
+    pub fn assert_never_said(&self, expression: &str) {
+        let regex = Regex::new(expression).unwrap();
+        if let Some(line) = self.lines().iter().find(|line| regex.is_match(line)) {
+            panic!("{}: the console says `{line}`", self.name);
+        }
+    }
+}
+
+impl Drop for Booted {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            return;
+        }
+        println!("---- {}: {}", self.name, self.command);
+        for line in self.running.lines() {
+            println!("{:9.3} {}", line.at.as_secs_f64(), line.text);
+        }
+        let errors = self.running.errors();
+        if !errors.is_empty() {
+            println!("QEMU said: {errors}");
+        }
+        println!("---- end of the console of {}", self.name);
+    }
+}
