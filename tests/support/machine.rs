@@ -40,16 +40,11 @@ pub enum Timing {
 #[derive(Clone, Debug)]
 enum Software {
     /// Septum with this configuration.
-    Septum {
-        text: String,
-    },
+    Septum { text: String },
     /// Septum with this file as the initrd, or none.
     Initrd(Option<PathBuf>),
     /// A guest at EL1.
-    Bare {
-        guest: String,
-        cmdline: String,
-    },
+    Bare { guest: String, cmdline: String },
 }
 
 /// A machine before it is switched on.
