@@ -105,7 +105,7 @@ drop_to_el1:                            // changes x9 and x10
     mrs     x9, currentel
     cmp     x9, #8
     b.ne    2f
-    mov     x9, #0x80000000             // HCR_EL2.RW
+    mov     x9, #0xa0000000             // HCR_EL2.RW and HCD: there is nobody to call
     msr     hcr_el2, x9
     isb
     mov     x9, #0x33ff                 // CPTR_EL2: trap nothing

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The guests themselves: one module each, with the options it takes.
 
+pub mod bench;
 pub mod canary;
 pub mod fault;
 pub mod heartbeat;

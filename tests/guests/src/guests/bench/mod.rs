@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Counts what single events cost: `BENCH <row> <ticks>` for each.
+//!
+//! Meant for QEMU with `-icount shift=0,sleep=off` and a counter of 1 GHz (`-cpu max`, or `-cpu cortex-a53,cntfrq=1000000000`),
+//! where a tick of the counter is an executed instruction, the hypervisor's included, and every run gives the same figures. Each figure is
+//! the least of the warm rounds; when they differ a line says by how much. A figure is the difference of two readings
+//! of the counter with an ISB before the second: an event that costs one instruction reads 3. CPUs that are not part
+//! of a row are off or in WFI.
+//!
+//! Under Septum the partition needs an SPI of its own (the PL031's, or any device's) for the rows `-own-spi`. Options: `only=ROW`.
+
+mod events;
+mod interrupts;
+mod work;
+
+use crate::entry::machine;
+use crate::{gic, println, read_register, report};
+
+/// How often an event is repeated before it counts, and how often it counts.
+const COLD: usize = 4;
+const WARM: usize = 16;
+
+/// Runs the guest.
+pub fn main() {
+    gic::init_distributor();
+    gic::init_cpu();
+    let frequency = read_register!("cntfrq_el0");
+    println!("bench: gic v{}, {frequency} ticks per second", if gic::is_v3() { 3 } else { 2 });
+    events::run();
+    interrupts::run();
+    work::run();
+    report::ok("bench", "rows");
+    report::done();
+}
+
+/// Measures one row: `event` returns the ticks of one round.
+fn row(name: &str, mut event: impl FnMut() -> u64) {
+    if machine().options().text("only").is_some_and(|only| only != name) {
+        return;
+    }
+    (0..COLD).for_each(|_| {
+        event();
+    });
+    let (mut least, mut most) = (u64::MAX, 0);
+    for _ in 0..WARM {
+        let ticks = event();
+        least = least.min(ticks);
+        most = most.max(ticks);
+    }
+    println!("BENCH {name} {least}");
+    if least != most {
+        println!("bench: {name} took up to {most}");
+    }
+}
