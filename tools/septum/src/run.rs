@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `septum run`: boots an image and a bundle in QEMU.
+//! `septum run`: builds what a configuration needs and boots it in QEMU.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
@@ -11,9 +11,10 @@ use anyhow::{Result, bail};
 use clap::Args;
 use regex::Regex;
 
-use crate::firmware;
+use crate::pack::{self, Bootable};
 use crate::platform::{Board, MachineArgs};
 use crate::qemu::{self, Machine};
+use crate::{firmware, paths};
 
 /// How long `--until` waits when nothing else is said.
 const UNTIL_LIMIT: Duration = Duration::from_secs(60);
@@ -21,6 +22,8 @@ const UNTIL_LIMIT: Duration = Duration::from_secs(60);
 /// Boot a configuration in QEMU
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
+    /// The configuration [default: configs/qemu-virt/default.toml]
+    pub config: Option<PathBuf>,
     /// The machine
     #[command(flatten)]
     pub machine: MachineArgs,
@@ -36,9 +39,12 @@ pub struct RunArgs {
     /// Boot this image instead of building the firmware
     #[arg(long, value_name = "FILE")]
     pub image: Option<PathBuf>,
-    /// Hand this file over as the initrd instead of the configuration's bundle
-    #[arg(long, value_name = "FILE")]
+    /// Hand this file over as the initrd instead of a configuration's bundle; plans nothing
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
     pub bundle: Option<PathBuf>,
+    /// The platform that --bundle is for
+    #[arg(long, value_name = "NAME", default_value = "qemu-virt", requires = "bundle")]
+    pub platform: String,
     /// Further arguments for QEMU
     #[arg(last = true, value_name = "QEMU ARGUMENTS")]
     pub qemu: Vec<OsString>,
@@ -49,20 +55,30 @@ pub struct RunArgs {
 /// # Errors
 /// When something is missing, wrong or does not build, or QEMU fails; and when `--until` is not met.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
-    let board = Board::load("qemu-virt")?;
-    let mut machine = Machine::new(&board, &board.machine(&args.machine))?;
+    let bootable = match &args.bundle {
+        Some(bundle) => foreign(args, bundle)?,
+        None => {
+            let config = args.config.clone().unwrap_or_else(|| paths::root().join(pack::DEFAULT));
+            pack::bundle(&config, &args.machine)?
+        }
+    };
+    let mut machine = Machine::new(&bootable.board, &bootable.machine)?;
     let image = match &args.image {
         Some(image) => image.clone(),
         None => firmware::build_firmware()?,
     };
-    machine = machine.kernel(&image);
-    if let Some(bundle) = &args.bundle {
-        machine = machine.initrd(bundle);
-    }
+    machine = machine.kernel(&image).initrd(&bootable.bundle).args(bootable.qemu_args);
     if args.icount {
         machine = machine.icount();
     }
     boot(&machine.args(args.qemu.iter().cloned()), &args.until, args.timeout.map(Duration::from_secs))
+}
+
+/// Describes a bundle that was made elsewhere.
+fn foreign(args: &RunArgs, bundle: &Path) -> Result<Bootable> {
+    let board = Board::load(&args.platform)?;
+    let machine = board.machine(&args.machine);
+    Ok(Bootable { board, machine, bundle: bundle.to_owned(), qemu_args: Vec::new() })
 }
 
 /// Boots the machine: on the terminal when there is one, otherwise with its console copied to standard output.
