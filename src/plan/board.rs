@@ -161,6 +161,8 @@ pub struct GicChild {
 /// The generic timer's interrupts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timer {
+    /// The secure EL1 physical timer; only its place in a guest's tree matters.
+    pub secure: TimerLine,
     /// The non-secure EL1 physical timer.
     pub physical: TimerLine,
     /// The virtual timer.

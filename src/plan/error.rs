@@ -61,10 +61,7 @@ impl fmt::Display for PlanError {
 
 /// What is wrong. Partitions and devices are named as their author named them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    missing_docs,
-    reason = "the fields are named for what the messages say of them"
-)]
+#[expect(missing_docs, reason = "the fields are named for what the messages say of them")]
 pub enum Problem {
     /// More partitions than the hypervisor can hold.
     TooManyPartitions { count: usize },
@@ -75,125 +72,45 @@ pub enum Problem {
     /// A partition has no CPU.
     NoCpus { partition: String },
     /// A CPU was given twice.
-    CpuTwice {
-        cpu: CpuId,
-        first: String,
-        second: String,
-    },
+    CpuTwice { cpu: CpuId, first: String, second: String },
     /// A CPU is not in the tree.
-    CpuAbsent {
-        partition: String,
-        cpu: CpuId,
-        cpu_count: usize,
-    },
+    CpuAbsent { partition: String, cpu: CpuId, cpu_count: usize },
     /// A CPU is disabled in the tree.
-    CpuDisabled {
-        partition: String,
-        cpu: CpuId,
-        path: String,
-    },
+    CpuDisabled { partition: String, cpu: CpuId, path: String },
     /// More vCPUs than the interrupt controller or the hypervisor can serve.
-    TooManyVcpus {
-        partition: String,
-        count: usize,
-        limit: usize,
-        limited_by: &'static str,
-    },
+    TooManyVcpus { partition: String, count: usize, limit: usize, limited_by: &'static str },
     /// A partition has no memory, or a piece of size 0.
     NoMemory { partition: String },
     /// A size or an address is no multiple of what it must be.
-    Misaligned {
-        partition: String,
-        what: &'static str,
-        value: u64,
-        align: u64,
-    },
+    Misaligned { partition: String, what: &'static str, value: u64, align: u64 },
     /// IPA and PA of a piece differ within a 2 MiB block.
     Incongruent { partition: String, ipa: Ipa, pa: Pa },
     /// A guest address is beyond what stage 2 can map.
-    AddressTooHigh {
-        partition: String,
-        what: String,
-        address: u64,
-        limit: u64,
-    },
+    AddressTooHigh { partition: String, what: String, address: u64, limit: u64 },
     /// No free block of RAM is large enough.
-    OutOfMemory {
-        partition: String,
-        needs: u64,
-        board: u64,
-        kept: u64,
-        free: u64,
-        largest: u64,
-        fixed: Option<Ipa>,
-    },
+    OutOfMemory { partition: String, needs: u64, board: u64, kept: u64, free: u64, largest: u64 },
     /// A stated physical range is not RAM.
-    OutsideRam {
-        partition: String,
-        range: PaRange,
-        ram: Vec<PaRange>,
-    },
+    OutsideRam { partition: String, range: PaRange, ram: Vec<PaRange> },
     /// A stated physical range is somebody else's.
-    MemoryTaken {
-        partition: String,
-        range: PaRange,
-        owner: String,
-        taken: PaRange,
-    },
+    MemoryTaken { partition: String, range: PaRange, owner: String, taken: PaRange },
     /// A partition with a bus master must have IPA = PA.
-    DmaNotIdentity {
-        partition: String,
-        device: String,
-        ipa: Ipa,
-        pa: Option<Pa>,
-    },
+    DmaNotIdentity { partition: String, device: String, ipa: Ipa, pa: Pa },
     /// Two things of one partition have a guest address in common.
-    WindowsOverlap {
-        partition: String,
-        first: String,
-        first_range: IpaRange,
-        second: String,
-        second_range: IpaRange,
-    },
+    WindowsOverlap { partition: String, first: String, first_range: IpaRange, second: String, second_range: IpaRange },
     /// The device is not in the tree.
-    DeviceAbsent {
-        partition: String,
-        device: String,
-        nearest: Vec<String>,
-    },
+    DeviceAbsent { partition: String, device: String, nearest: Vec<String> },
     /// A device was given twice.
-    DeviceTwice {
-        device: String,
-        first: String,
-        second: String,
-    },
+    DeviceTwice { device: String, first: String, second: String },
     /// The device is the hypervisor's.
-    DeviceOfHypervisor {
-        partition: String,
-        device: String,
-        role: &'static str,
-    },
+    DeviceOfHypervisor { partition: String, device: String, role: &'static str },
     /// The device is disabled in the tree.
-    DeviceDisabled {
-        partition: String,
-        device: String,
-        node: String,
-    },
+    DeviceDisabled { partition: String, device: String, node: String },
     /// The device has no registers that could be mapped.
     DeviceWithoutRegisters { partition: String, device: String },
     /// The device's registers lie in RAM or in reserved memory.
-    DeviceInMemory {
-        partition: String,
-        device: String,
-        range: PaRange,
-        owner: String,
-    },
+    DeviceInMemory { partition: String, device: String, range: PaRange, owner: String },
     /// The device's description cannot be read.
-    DeviceUnreadable {
-        partition: String,
-        device: String,
-        property: String,
-    },
+    DeviceUnreadable { partition: String, device: String, property: String },
     /// A page holds devices of two partitions.
     PageShared {
         range: PaRange,
@@ -204,114 +121,55 @@ pub enum Problem {
         tenants: Vec<String>,
     },
     /// A page holds a device of the partition and one of the hypervisor.
-    PageOfHypervisor {
-        partition: String,
-        device: String,
-        range: PaRange,
-        tenant: String,
-    },
+    PageOfHypervisor { partition: String, device: String, range: PaRange, tenant: String },
     /// A page holds a bus master that was not accepted.
-    PageWithMaster {
-        partition: String,
-        device: String,
-        range: PaRange,
-        tenant: String,
-    },
+    PageWithMaster { partition: String, device: String, range: PaRange, tenant: String },
     /// A bus master without an IOMMU was not accepted.
-    UnsafeDma {
-        partition: String,
-        device: String,
-        why: String,
-    },
+    UnsafeDma { partition: String, device: String, why: String },
     /// Two partitions were given one interrupt.
-    InterruptShared {
-        intid: Intid,
-        device: String,
-        first: String,
-        other_device: String,
-        second: String,
-    },
+    InterruptShared { intid: Intid, device: String, first: String, other_device: String, second: String },
     /// An interrupt is the hypervisor's.
-    InterruptOfHypervisor {
-        partition: String,
-        device: String,
-        intid: Intid,
-    },
+    InterruptOfHypervisor { partition: String, device: String, intid: Intid },
     /// An interrupt does not go to the GIC.
-    InterruptNotRouted {
-        partition: String,
-        device: String,
-        controller: String,
-    },
+    InterruptNotRouted { partition: String, device: String, controller: String },
     /// An interrupt is private to each CPU.
-    InterruptPrivate {
-        partition: String,
-        device: String,
-        intid: Intid,
-    },
+    InterruptPrivate { partition: String, device: String, intid: Intid },
     /// A device needs something that the partition does not have.
-    SupplierMissing {
-        partition: String,
-        device: String,
-        property: String,
-        supplier: String,
-    },
+    SupplierMissing { partition: String, device: String, property: String, supplier: String },
     /// A device sits on a bus whose addresses for DMA are not those of the CPUs.
-    DmaRanges {
-        partition: String,
-        device: String,
-        bus: String,
-    },
+    DmaRanges { partition: String, device: String, bus: String },
     /// The board's tree names no console UART, so that the emulated one has no address.
     ConsoleWithoutAddress { partition: String },
     /// A file of the bundle lies outside of it.
-    FileOutsideBundle {
-        partition: String,
-        what: String,
-        offset: u64,
-        size: u64,
-        bundle: u64,
-    },
+    FileOutsideBundle { partition: String, what: String, offset: u64, size: u64, bundle: u64 },
+    /// A kernel or initrd has no byte.
+    FileEmpty { partition: String, what: String },
+    /// The stated place of the device tree is the kernel's.
+    TreeOverlapsKernel { partition: String, range: IpaRange },
     /// Kernel, initrd and tree do not fit in the partition's memory.
-    ImageTooLarge {
-        partition: String,
-        what: String,
-        needs: u64,
-        has: u64,
-        kernel: u64,
-        initrd: u64,
-        tree: u64,
-    },
+    ImageTooLarge { partition: String, what: String, needs: u64, has: u64, kernel: u64, initrd: u64, tree: u64 },
     /// A segment is not in the partition's memory.
-    SegmentOutsideRam {
-        partition: String,
-        what: String,
-        range: Option<IpaRange>,
-        at: Ipa,
-        ram: Vec<IpaRange>,
-    },
+    SegmentOutsideRam { partition: String, what: String, range: Option<IpaRange>, at: Ipa, ram: Vec<IpaRange> },
     /// Two pieces of a kernel overlap.
-    SegmentsOverlap {
-        partition: String,
-        first: String,
-        first_range: IpaRange,
-        second: String,
-        second_range: IpaRange,
-    },
+    SegmentsOverlap { partition: String, first: String, first_range: IpaRange, second: String, second_range: IpaRange },
     /// The entry is not in the partition's memory.
-    EntryOutsideRam {
-        partition: String,
-        entry: Ipa,
-        ram: Vec<IpaRange>,
-    },
+    EntryOutsideRam { partition: String, entry: Ipa, ram: Vec<IpaRange> },
     /// The guest's device tree is larger than the boot protocol allows.
-    TreeTooLarge {
-        partition: String,
-        size: u64,
-        limit: u64,
-    },
+    TreeTooLarge { partition: String, size: u64, limit: u64 },
     /// The guest's device tree could not be written.
     TreeUnwritable { partition: String, why: String },
+}
+
+impl Problem {
+    /// Returns the path of the device whose needs are not met.
+    pub(super) fn device(&self) -> Option<&str> {
+        match self {
+            Self::SupplierMissing { device, .. }
+            | Self::DeviceUnreadable { device, .. }
+            | Self::DmaRanges { device, .. } => Some(device),
+            _ => None,
+        }
+    }
 }
 
 /// Shows a list as `a, b and c`.
@@ -364,26 +222,17 @@ impl fmt::Display for Problem {
                     make their lowest 21 bits equal, or leave pa out"),
             Self::AddressTooHigh { partition, what, address, limit } =>
                 write!(f, "partition `{partition}`: {what} ends at {address:#x}, but guest addresses end at {limit:#x}; choose a lower ipa"),
-            Self::OutOfMemory { partition, needs, board, kept, free, largest, fixed } => {
-                write!(f, "partition `{partition}` needs {} of RAM in one piece", Size(*needs))?;
-                if let Some(ipa) = fixed {
-                    write!(f, " for guest address {ipa}")?;
-                }
-                write!(f, ", but none is left: the board has {}, the hypervisor and reserved memory keep {} of it, {} are free, \
-                    the largest free block has {}; ask for less, or split it into pieces",
-                    Size(*board), Size(*kept), Size(*free), Size(*largest))
-            }
+            Self::OutOfMemory { partition, needs, board, kept, free, largest } =>
+                write!(f, "partition `{partition}` needs {} of RAM in one piece, but none is left: the board has {}, the hypervisor and reserved memory \
+                    keep {} of it, {} are free, the largest free block has {}; ask for less, or split it into pieces",
+                    Size(*needs), Size(*board), Size(*kept), Size(*free), Size(*largest)),
             Self::OutsideRam { partition, range, ram } =>
                 write!(f, "partition `{partition}`: physical memory {range} is not all RAM; the board's RAM is {}; choose a pa there, or leave pa out", List(ram)),
             Self::MemoryTaken { partition, range, owner, taken } =>
                 write!(f, "partition `{partition}`: physical memory {range} overlaps {taken}, which belongs to {owner}; choose another pa, or leave pa out"),
-            Self::DmaNotIdentity { partition, device, ipa, pa } => {
-                write!(f, "partition `{partition}` has the bus master {device}, which sees physical addresses, so that its memory must have ipa = pa, but ipa is {ipa}")?;
-                match pa {
-                    Some(pa) => write!(f, " and pa is {pa}; make them equal, or leave both out"),
-                    None => write!(f, ", where the board has no free RAM; leave ipa out"),
-                }
-            }
+            Self::DmaNotIdentity { partition, device, ipa, pa } =>
+                write!(f, "partition `{partition}` has the bus master {device}, which sees physical addresses, so that its memory must have ipa = pa, \
+                    but ipa is {ipa} and pa is {pa}; make them equal, or leave both out"),
             Self::WindowsOverlap { partition, first, first_range, second, second_range } =>
                 write!(f, "partition `{partition}`: {first} at {first_range} and {second} at {second_range} overlap in guest addresses; move one with `ipa`"),
             Self::DeviceAbsent { partition, device, nearest } => {
@@ -433,6 +282,10 @@ impl fmt::Display for Problem {
                     write console = {{ ipa = ... }} or console = \"none\""),
             Self::FileOutsideBundle { partition, what, offset, size, bundle } =>
                 write!(f, "partition `{partition}`: {what} ({} at offset {offset:#x}) is not in the bundle of {}; the bundle is damaged: build it again", Size(*size), Size(*bundle)),
+            Self::FileEmpty { partition, what } =>
+                write!(f, "partition `{partition}`: its {what} is empty; name the file that was meant"),
+            Self::TreeOverlapsKernel { partition, range } =>
+                write!(f, "partition `{partition}`: its device tree at {range} would overwrite the kernel; choose another address, or \"auto\""),
             Self::ImageTooLarge { partition, what, needs, has, kernel, initrd, tree } =>
                 write!(f, "partition `{partition}`: no room for its {what}, which needs {} in one piece; memory {}, kernel {}, initrd {}, device tree {}; give it more memory",
                     Size(*needs), Size(*has), Size(*kernel), Size(*initrd), Size(*tree)),

@@ -4,10 +4,12 @@
 
 mod board;
 mod error;
+mod tree;
 mod types;
 mod units;
 
 pub use board::*;
 pub use error::*;
+pub use tree::guest_tree;
 pub use types::*;
 pub use units::Size;

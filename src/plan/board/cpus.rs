@@ -18,10 +18,8 @@ pub(super) fn read(tree: &DeviceTree) -> Result<Vec<CpuNode>, BoardError> {
         None => node.base_name() == "cpu",
     };
     let nodes = cpus.children().filter(is_cpu).take(MAX_CPUS);
-    let found: Vec<CpuNode> = nodes
-        .zip(0..)
-        .map(|(node, index)| read_one(node, CpuId::new(index), psci))
-        .collect::<Result<_, _>>()?;
+    let found: Vec<CpuNode> =
+        nodes.zip(0..).map(|(node, index)| read_one(node, CpuId::new(index), psci)).collect::<Result<_, _>>()?;
     if found.is_empty() {
         return Err(BoardError::NoCpus);
     }
@@ -44,16 +42,11 @@ fn read_one(node: Node<'_>, id: CpuId, psci: Option<Psci>) -> Result<CpuNode, Bo
 
 /// Reads how a CPU is started; a method that cannot work as the tree stands is none.
 fn enable(node: Node<'_>, psci: Option<Psci>) -> CpuEnable {
-    let from = |name| {
-        node.property(name)
-            .or_else(|| node.parent().and_then(|cpus| cpus.property(name)))
-    };
+    let from = |name| node.property(name).or_else(|| node.parent().and_then(|cpus| cpus.property(name)));
     match from("enable-method").and_then(|method| method.strings().next()) {
         Some("psci") if psci.is_some() => CpuEnable::Psci,
         Some("spin-table") => match from("cpu-release-addr").and_then(Property::as_u64) {
-            Some(release) => CpuEnable::SpinTable {
-                release: Pa::new(release),
-            },
+            Some(release) => CpuEnable::SpinTable { release: Pa::new(release) },
             None => CpuEnable::Unknown,
         },
         _ => CpuEnable::Unknown,
@@ -80,21 +73,14 @@ fn no_two_alike(cpus: &[CpuNode]) -> Result<(), BoardError> {
 
 /// Reads how the firmware is called. Without a clear answer it must not be called at all.
 pub(super) fn psci(tree: &DeviceTree) -> Option<Psci> {
-    const VERSIONS: [(&str, PsciVersion); 3] = [
-        ("arm,psci-1.0", PsciVersion::V1_0),
-        ("arm,psci-0.2", PsciVersion::V0_2),
-        ("arm,psci", PsciVersion::V0_1),
-    ];
+    const VERSIONS: [(&str, PsciVersion); 3] =
+        [("arm,psci-1.0", PsciVersion::V1_0), ("arm,psci-0.2", PsciVersion::V0_2), ("arm,psci", PsciVersion::V0_1)];
     let version_of = |node: Node<'_>| {
-        let found = VERSIONS
-            .iter()
-            .find(|(compatible, _)| node.is_compatible(compatible));
+        let found = VERSIONS.iter().find(|(compatible, _)| node.is_compatible(compatible));
         found.map(|(_, version)| *version)
     };
-    let (node, version) = tree
-        .nodes()
-        .filter(|node| node.is_enabled())
-        .find_map(|node| Some((node, version_of(node)?)))?;
+    let (node, version) =
+        tree.nodes().filter(|node| node.is_enabled()).find_map(|node| Some((node, version_of(node)?)))?;
     let conduit = match node.property("method").and_then(Property::as_str) {
         Some("smc") => Conduit::Smc,
         Some("hvc") => Conduit::Hvc,

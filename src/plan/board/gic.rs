@@ -24,21 +24,13 @@ const ALIASED_OFFSET: u64 = 0xf000;
 
 /// Reads the first GIC of the tree.
 pub(super) fn read(tree: &DeviceTree) -> Result<Gic, BoardError> {
-    let is_any =
-        |node: &Node<'_>, names: &[&str]| names.iter().any(|name| node.is_compatible(name));
+    let is_any = |node: &Node<'_>, names: &[&str]| names.iter().any(|name| node.is_compatible(name));
     let mut enabled = tree.nodes().filter(|node| node.is_enabled());
-    let node = enabled
-        .find(|node| is_any(node, &V2) || is_any(node, &V3))
-        .ok_or(BoardError::NoGic)?;
+    let node = enabled.find(|node| is_any(node, &V2) || is_any(node, &V3)).ok_or(BoardError::NoGic)?;
     let entries = node.reg().unwrap_or_default();
     let regions: Vec<PaRange> = entries.iter().filter_map(RegEntry::range).collect();
-    let version = if is_any(&node, &V3) {
-        v3(node, &regions)?
-    } else {
-        v2(node, &regions)?
-    };
-    let is_part =
-        |part: &Node<'_>| part.ancestors().any(|above| above == node) || is_any(part, &PARTS);
+    let version = if is_any(&node, &V3) { v3(node, &regions)? } else { v2(node, &regions)? };
+    let is_part = |part: &Node<'_>| part.ancestors().any(|above| above == node) || is_any(part, &PARTS);
     let gic = Gic {
         path: node.path(),
         compatible: node.compatible().map(ToString::to_string).collect(),
@@ -61,19 +53,12 @@ fn region(
 ) -> Result<PaRange, BoardError> {
     let found = regions.get(index).copied();
     let usable = found.filter(|range| range.start().is_aligned(PAGE_SIZE) && range.size() >= least);
-    usable.ok_or_else(|| BoardError::GicUnreadable {
-        path: node.path(),
-        part,
-    })
+    usable.ok_or_else(|| BoardError::GicUnreadable { path: node.path(), part })
 }
 
 /// Returns the two contiguous pages of a GICC or GICV region.
 fn interface(range: PaRange) -> Option<PaRange> {
-    let offset = if range.size() >= ALIASED_SIZE {
-        ALIASED_OFFSET
-    } else {
-        0
-    };
+    let offset = if range.size() >= ALIASED_SIZE { ALIASED_OFFSET } else { 0 };
     PaRange::new(range.start().checked_add(offset)?, INTERFACE_SIZE)
 }
 
@@ -81,19 +66,10 @@ fn v2(node: Node<'_>, regions: &[PaRange]) -> Result<GicVersion, BoardError> {
     let distributor = region(node, regions, 0, PAGE_SIZE, "distributor (GICD)")?;
     let part = "CPU interface (GICC), two pages,";
     let cpu_interface = region(node, regions, 1, INTERFACE_SIZE, part)?;
-    let hyp_interface = region(
-        node,
-        regions,
-        2,
-        PAGE_SIZE,
-        "virtual interface control (GICH)",
-    )?;
+    let hyp_interface = region(node, regions, 2, PAGE_SIZE, "virtual interface control (GICH)")?;
     let virtual_part = "virtual CPU interface (GICV), two pages,";
     let virtual_interface = region(node, regions, 3, INTERFACE_SIZE, virtual_part)?;
-    let unreadable = |part| BoardError::GicUnreadable {
-        path: node.path(),
-        part,
-    };
+    let unreadable = |part| BoardError::GicUnreadable { path: node.path(), part };
     Ok(GicVersion::V2 {
         distributor,
         cpu_interface: interface(cpu_interface).ok_or_else(|| unreadable(part))?,
@@ -106,35 +82,19 @@ fn v2(node: Node<'_>, regions: &[PaRange]) -> Result<GicVersion, BoardError> {
 fn v3(node: Node<'_>, regions: &[PaRange]) -> Result<GicVersion, BoardError> {
     const FRAMES: u64 = 0x2_0000;
     let distributor = region(node, regions, 0, 0x1_0000, "distributor (GICD)")?;
-    let count = node
-        .property("#redistributor-regions")
-        .and_then(Property::as_u32);
+    let count = node.property("#redistributor-regions").and_then(Property::as_u32);
     let count = usize::try_from(count.unwrap_or(1)).unwrap_or(usize::MAX);
     let redistributors: Vec<PaRange> = regions.iter().skip(1).take(count).copied().collect();
     for index in 0..redistributors.len().max(1) {
-        region(
-            node,
-            &redistributors,
-            index,
-            FRAMES,
-            "redistributors (GICR)",
-        )?;
+        region(node, &redistributors, index, FRAMES, "redistributors (GICR)")?;
     }
-    let stride = node
-        .property("redistributor-stride")
-        .and_then(Property::as_u64);
-    Ok(GicVersion::V3 {
-        distributor,
-        redistributors,
-        stride: stride.filter(|stride| *stride != 0),
-    })
+    let stride = node.property("redistributor-stride").and_then(Property::as_u64);
+    Ok(GicVersion::V3 { distributor, redistributors, stride: stride.filter(|stride| *stride != 0) })
 }
 
 fn maintenance(node: Node<'_>) -> Result<Intid, BoardError> {
     let interrupts = node.interrupts().unwrap_or_default();
-    let first = interrupts
-        .first()
-        .filter(|interrupt| interrupt.controller == node);
+    let first = interrupts.first().filter(|interrupt| interrupt.controller == node);
     first
         .and_then(|interrupt| gic_interrupt(interrupt.cells()))
         .map(|(intid, _)| intid)
@@ -144,46 +104,22 @@ fn maintenance(node: Node<'_>) -> Result<Intid, BoardError> {
 
 fn child(node: Node<'_>) -> GicChild {
     let entries = node.reg().unwrap_or_default();
-    GicChild {
-        path: node.path(),
-        registers: entries.iter().filter_map(RegEntry::range).collect(),
-    }
+    GicChild { path: node.path(), registers: entries.iter().filter_map(RegEntry::range).collect() }
 }
 
 /// Makes sure that the two pages that guests are given hold nothing but GICV.
-fn nothing_beside_the_virtual_interface(
-    tree: &DeviceTree,
-    node: Node<'_>,
-    gic: &Gic,
-) -> Result<(), BoardError> {
-    let GicVersion::V2 {
-        virtual_interface, ..
-    } = gic.version
-    else {
+fn nothing_beside_the_virtual_interface(tree: &DeviceTree, node: Node<'_>, gic: &Gic) -> Result<(), BoardError> {
+    let GicVersion::V2 { virtual_interface, .. } = gic.version else {
         return Ok(());
     };
-    let shared = |with| BoardError::VirtualInterfaceShared {
-        path: node.path(),
-        with,
-    };
-    let others = gic
-        .regions
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| *index != 3);
-    if others
-        .into_iter()
-        .any(|(_, range)| range.overlaps(&virtual_interface))
-    {
+    let shared = |with| BoardError::VirtualInterfaceShared { path: node.path(), with };
+    let others = gic.regions.iter().enumerate().filter(|(index, _)| *index != 3);
+    if others.into_iter().any(|(_, range)| range.overlaps(&virtual_interface)) {
         return Err(shared(node.path()));
     }
     for other in tree.nodes().filter(|other| *other != node) {
         let entries = other.reg().unwrap_or_default();
-        if entries
-            .iter()
-            .filter_map(RegEntry::range)
-            .any(|range| range.overlaps(&virtual_interface))
-        {
+        if entries.iter().filter_map(RegEntry::range).any(|range| range.overlaps(&virtual_interface)) {
             return Err(shared(other.path()));
         }
     }
@@ -192,37 +128,27 @@ fn nothing_beside_the_virtual_interface(
 
 /// Reads the generic timer's PPIs.
 pub(super) fn timer(tree: &DeviceTree, gic: &Gic) -> Result<Timer, BoardError> {
-    let is_timer = |node: &Node<'_>| {
-        node.is_compatible("arm,armv8-timer") || node.is_compatible("arm,armv7-timer")
-    };
+    let is_timer = |node: &Node<'_>| node.is_compatible("arm,armv8-timer") || node.is_compatible("arm,armv7-timer");
     let mut enabled = tree.nodes().filter(|node| node.is_enabled());
     let node = enabled.find(is_timer).ok_or(BoardError::NoTimer)?;
     let interrupts = node.interrupts().map_err(|_| BoardError::NoTimer)?;
-    let names: Vec<&str> = node
-        .property("interrupt-names")
-        .into_iter()
-        .flat_map(Property::strings)
-        .collect();
+    let names: Vec<&str> = node.property("interrupt-names").into_iter().flat_map(Property::strings).collect();
     let line = |name: &str, place: usize| {
         let place = match names.iter().position(|given| *given == name) {
             Some(named) => named,
             None if names.is_empty() => place,
             None => return Err(BoardError::NoTimer),
         };
-        let interrupt = interrupts
-            .get(place)
-            .filter(|interrupt| interrupt.controller.path() == gic.path);
+        let interrupt = interrupts.get(place).filter(|interrupt| interrupt.controller.path() == gic.path);
         let interrupt = interrupt.ok_or(BoardError::NoTimer)?;
         let (intid, _) = gic_interrupt(interrupt.cells()).ok_or(BoardError::NoTimer)?;
         let flags = interrupt.cells().get(2).ok_or(BoardError::NoTimer)? & 0xf;
-        if intid.is_ppi() {
-            Ok(TimerLine { intid, flags })
-        } else {
-            Err(BoardError::NoTimer)
-        }
+        if intid.is_ppi() { Ok(TimerLine { intid, flags }) } else { Err(BoardError::NoTimer) }
     };
+    let physical = line("phys", 1)?;
     Ok(Timer {
-        physical: line("phys", 1)?,
+        secure: line("sec-phys", 0).unwrap_or(physical),
+        physical,
         virtual_: line("virt", 2)?,
         hypervisor: line("hyp-phys", 3)?,
     })

@@ -30,19 +30,8 @@ pub(super) fn ram(tree: &DeviceTree) -> Result<Vec<PaRange>, BoardError> {
 
 /// Returns what the tree reserves, in whole pages.
 pub(super) fn reserved(tree: &DeviceTree) -> Vec<ReservedRange> {
-    let block = tree
-        .memory_reservations()
-        .map(|range| (range, "a memory reservation".to_string()));
-    let nodes = tree
-        .reserved_memory()
-        .into_iter()
-        .map(|region| (region.range, region.path));
+    let block = tree.memory_reservations().map(|range| (range, "a memory reservation".to_string()));
+    let nodes = tree.reserved_memory().into_iter().map(|region| (region.range, region.path));
     let pages = |range: PaRange| range.align_out(PAGE_SIZE).unwrap_or(range);
-    block
-        .chain(nodes)
-        .map(|(range, name)| ReservedRange {
-            range: pages(range),
-            name,
-        })
-        .collect()
+    block.chain(nodes).map(|(range, name)| ReservedRange { range: pages(range), name }).collect()
 }

@@ -9,20 +9,12 @@ use crate::id::{Intid, Trigger};
 
 /// Reads the console that was asked for, or that /chosen names. That none is named, or one that cannot be reached, is
 /// no error: the hypervisor then runs without.
-pub(super) fn read(
-    tree: &DeviceTree,
-    gic: &Gic,
-    asked: Option<&str>,
-) -> Result<Option<Uart>, BoardError> {
+pub(super) fn read(tree: &DeviceTree, gic: &Gic, asked: Option<&str>) -> Result<Option<Uart>, BoardError> {
     let Some(reference) = asked else {
         let node = tree.stdout().map(|(node, _)| node);
         return Ok(node.and_then(|node| uart(node, gic)));
     };
-    let node = tree
-        .find(reference)
-        .map_err(|error| BoardError::NoConsole {
-            why: error.to_string(),
-        })?;
+    let node = tree.find(reference).map_err(|error| BoardError::NoConsole { why: error.to_string() })?;
     match uart(node, gic) {
         Some(uart) => Ok(Some(uart)),
         None => Err(BoardError::ConsoleWithoutRegisters { path: node.path() }),
