@@ -3,12 +3,15 @@
 //! Both run on the PC, against a reference tree, and on the board, against the live one.
 
 mod board;
+mod build;
 mod error;
+mod master;
 mod tree;
 mod types;
 mod units;
 
 pub use board::*;
+pub use build::build;
 pub use error::*;
 pub use tree::guest_tree;
 pub use types::*;
