@@ -4,6 +4,7 @@
 
 mod board;
 mod build;
+mod check;
 mod error;
 mod master;
 mod tree;
@@ -12,6 +13,7 @@ mod units;
 
 pub use board::*;
 pub use build::build;
+pub use check::{Violation, check};
 pub use error::*;
 pub use tree::guest_tree;
 pub use types::*;

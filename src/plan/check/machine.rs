@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What partitions could take from one another: ids, CPUs, physical pages, interrupts.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::{Interval, Violation, collisions, pages_of};
+use crate::id::{CpuId, Intid, MAX_PARTITIONS};
+use crate::plan::board::{Board, GicVersion};
+use crate::plan::types::{PartitionPlan, Placement, Plan};
+
+pub(super) fn ids(plan: &Plan, found: &mut Vec<Violation>) {
+    let mut ids = BTreeMap::new();
+    let mut vmids = BTreeMap::new();
+    for partition in &plan.partitions {
+        let id = partition.id;
+        if id.index() >= MAX_PARTITIONS || ids.insert(id, ()).is_some() {
+            found.push(Violation::Id { id });
+        }
+        let is_own = u16::from(partition.vmid.get()) == u16::from(id.get()) + 1;
+        if !is_own || partition.vmid.get() == 0 || vmids.insert(partition.vmid, ()).is_some() {
+            found.push(Violation::Vmid { partition: partition.name.clone(), vmid: partition.vmid });
+        }
+    }
+}
+
+pub(super) fn cpus(plan: &Plan, board: &Board, found: &mut Vec<Violation>) {
+    let limit = match board.gic.version {
+        GicVersion::V2 { .. } => 8,
+        GicVersion::V3 { .. } => crate::id::MAX_VCPUS,
+    };
+    let mut owners: BTreeMap<CpuId, &str> = BTreeMap::new();
+    for partition in &plan.partitions {
+        let name = &partition.name;
+        let in_order = partition.vcpus.iter().enumerate().all(|(place, vcpu)| vcpu.id.index() == place);
+        if partition.vcpus.is_empty() || partition.vcpus.len() > limit || !in_order {
+            found.push(Violation::Vcpus { partition: name.clone() });
+        }
+        for vcpu in &partition.vcpus {
+            if let Some(first) = owners.insert(vcpu.cpu, name) {
+                let (first, second) = (first.to_string(), name.clone());
+                found.push(Violation::CpuTwice { cpu: vcpu.cpu, first, second });
+            }
+            let node = board.cpus.iter().find(|node| node.id == vcpu.cpu);
+            if node.is_none_or(|node| !node.enabled || node.mpidr != vcpu.mpidr) {
+                found.push(Violation::CpuWrong { partition: name.clone(), cpu: vcpu.cpu });
+            }
+        }
+    }
+    let housekeeping = plan.housekeeping;
+    if !board.cpus.iter().any(|node| node.id == housekeeping && node.enabled) {
+        found.push(Violation::Housekeeping { cpu: housekeeping });
+    }
+}
+
+/// Lists what belongs to the hypervisor whatever a plan says, by the board alone.
+fn hypervisor_pages(board: &Board, placement: &Placement) -> Vec<Interval<String>> {
+    let mut all = Vec::new();
+    let mut add = |start: u64, end: u64, what: &str| {
+        let (start, end) = pages_of(start, end);
+        all.push((start, end, format!("the hypervisor ({what})")));
+    };
+    for (range, what) in [(placement.hypervisor, "image"), (placement.bundle, "bundle")] {
+        add(range.start().get(), range.end().get(), what);
+    }
+    for reserved in &board.reserved {
+        add(reserved.range.start().get(), reserved.range.end().get(), &reserved.name);
+    }
+    let children = board.gic.children.iter().flat_map(|child| &child.registers);
+    for range in board.gic.regions.iter().chain(children) {
+        add(range.start().get(), range.end().get(), "interrupt controller");
+    }
+    if let Some(uart) = &board.console {
+        add(uart.registers.start().get(), uart.registers.end().get(), "console");
+    }
+    all
+}
+
+pub(super) fn pages(plan: &Plan, board: &Board, placement: &Placement, found: &mut Vec<Violation>) {
+    let mut owned = Vec::new();
+    for partition in &plan.partitions {
+        let ram = partition.memory.iter().map(|piece| (piece.pa.get(), piece.size, "memory"));
+        let devices = partition.mappings.iter().map(|mapping| (mapping.pa.get(), mapping.size, "devices"));
+        for (start, size, what) in ram.chain(devices) {
+            match start.checked_add(size) {
+                Some(end) if size != 0 && start % 4096 == 0 && size % 4096 == 0 => {
+                    owned.push((start, end, format!("`{}` ({what})", partition.name)));
+                }
+                _ => found.push(Violation::Range { partition: partition.name.clone(), start, size }),
+            }
+        }
+        is_ram(partition, board, found);
+    }
+    // No two partitions, and no partition twice.
+    for (first, second) in collisions(owned.clone()) {
+        let (start, end) = (second.0, first.1.min(second.1));
+        found.push(Violation::PagesTwice { start, end, first: first.2, second: second.2 });
+    }
+    let of_board = hypervisor_pages(board, placement);
+    let listed = plan
+        .hypervisor
+        .iter()
+        .map(|kept| (kept.range.start().get(), kept.range.end().get(), format!("the hypervisor ({})", kept.what)));
+    let listed: Vec<Interval<String>> = listed.collect();
+    // The hypervisor's ranges may overlap each other, so each is held against the partitions alone.
+    for kept in of_board.iter().chain(&listed) {
+        for owner in owned.iter().filter(|owner| owner.0 < kept.1 && kept.0 < owner.1) {
+            let (start, end) = (owner.0.max(kept.0), owner.1.min(kept.1));
+            found.push(Violation::PagesTwice { start, end, first: kept.2.clone(), second: owner.2.clone() });
+        }
+    }
+    complete(board, &of_board, &listed, found);
+    let device_in_ram =
+        |start: u64, end: u64| board.memory.iter().any(|ram| start < ram.end().get() && ram.start().get() < end);
+    for partition in &plan.partitions {
+        for mapping in &partition.mappings {
+            let (start, end) = (mapping.pa.get(), mapping.pa.get().saturating_add(mapping.size));
+            if device_in_ram(start, end) {
+                let (first, second) = ("RAM".to_string(), format!("`{}` (devices)", partition.name));
+                found.push(Violation::PagesTwice { start, end, first, second });
+            }
+        }
+    }
+}
+
+fn is_ram(partition: &PartitionPlan, board: &Board, found: &mut Vec<Violation>) {
+    for piece in &partition.memory {
+        let (start, end) = (piece.pa.get(), piece.pa.get().saturating_add(piece.size));
+        if !board.memory.iter().any(|ram| ram.start().get() <= start && end <= ram.end().get()) {
+            found.push(Violation::NotRam { partition: partition.name.clone(), start, end });
+        }
+    }
+}
+
+/// Makes sure that the plan's list of the hypervisor's ranges lacks nothing but what guests map of GICV.
+fn complete(board: &Board, of_board: &[Interval<String>], listed: &[Interval<String>], found: &mut Vec<Violation>) {
+    let virtual_interface = match board.gic.version {
+        GicVersion::V2 { virtual_interface, .. } => {
+            Some((virtual_interface.start().get(), virtual_interface.end().get(), String::new()))
+        }
+        GicVersion::V3 { .. } => None,
+    };
+    for (start, end, what) in of_board {
+        let mut at = *start;
+        // Each round passes one listed range, so the loop ends.
+        for _ in 0..=listed.len().saturating_add(1) {
+            let covering = listed.iter().chain(&virtual_interface).filter(|range| range.0 <= at && at < range.1);
+            match covering.map(|range| range.1).max() {
+                Some(next) if at < *end => at = next,
+                _ => break,
+            }
+        }
+        if at < *end {
+            found.push(Violation::NotKept { what: what.clone(), start: at, end: *end });
+        }
+    }
+}
+
+pub(super) fn interrupts(plan: &Plan, board: &Board, found: &mut Vec<Violation>) {
+    let of_console = board.console.as_ref().and_then(|uart| uart.interrupt).map(|(intid, _)| intid);
+    let mut owners: BTreeMap<Intid, &str> = BTreeMap::new();
+    for partition in &plan.partitions {
+        let name = &partition.name;
+        for line in &partition.interrupts {
+            if let Some(first) = owners.insert(line.intid, name) {
+                let (first, second) = (first.to_string(), name.clone());
+                found.push(Violation::InterruptTwice { intid: line.intid, first, second });
+            }
+            if !(32..1020).contains(&line.intid.get()) || of_console == Some(line.intid) {
+                found.push(Violation::InterruptWrong { partition: name.clone(), intid: line.intid });
+            }
+        }
+    }
+}
