@@ -7,6 +7,7 @@ mod build;
 mod check;
 mod error;
 mod master;
+mod report;
 mod tree;
 mod types;
 mod units;
@@ -15,6 +16,12 @@ pub use board::*;
 pub use build::build;
 pub use check::{Violation, check};
 pub use error::*;
+pub use report::{Report, report};
 pub use tree::guest_tree;
 pub use types::*;
 pub use units::Size;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
