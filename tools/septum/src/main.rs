@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use septum_tool::author::{Colour, Report};
-use septum_tool::run;
+use septum_tool::{check, run};
 
 /// Septum, a static-partitioning hypervisor for AArch64 boards: the command for the PC
 #[derive(Parser)]
@@ -17,11 +17,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Check(check::CheckArgs),
+    Build(check::BuildArgs),
     Run(run::RunArgs),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Check(args) => check::check(&args),
+        Command::Build(args) => check::build(&args),
         Command::Run(args) => run::run(&args),
     };
     result.unwrap_or_else(|error: anyhow::Error| {

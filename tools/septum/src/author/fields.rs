@@ -40,6 +40,12 @@ impl<'a> Fields<'a> {
         self.table.get(key)
     }
 
+    /// Tells whether an unknown key was taken for this one, so that missing it is not worth a second error.
+    pub fn is_misspelt(&self, key: &str) -> bool {
+        let unknown = self.table.keys().map(|key| key.get_ref().as_ref()).filter(|key| !self.schema.keys.contains(key));
+        unknown.into_iter().any(|unknown| schema::nearest(unknown, self.schema.keys) == Some(key))
+    }
+
     /// Returns the place of a key.
     pub fn key_span(&self, key: &str) -> Option<Span> {
         self.table.get_key_value(key).map(|(key, _)| key.span())

@@ -3,6 +3,7 @@
 
 use septum::addr::{Ipa, PAGE_SIZE, Pa};
 use septum::config::{Console, Device, DeviceTreeAt, FaultPolicy, MAX_NAME_LEN, Memory, is_valid_name};
+use septum::fault::policy::MAX_ATTEMPTS;
 use septum::id::MAX_VCPUS;
 use septum::plan::Size;
 use toml::Spanned;
@@ -72,7 +73,7 @@ fn required<'a>(
     errors: &mut Errors,
 ) -> Option<&'a Value<'a>> {
     let value = fields.get(key);
-    if value.is_none() {
+    if value.is_none() && !fields.is_misspelt(key) {
         errors.push(
             Diagnostic::new(format!("partition `{}` has no `{key}`", partition.value))
                 .at(&partition.span, "")
@@ -320,9 +321,10 @@ fn on_fault(value: &Value, errors: &mut Errors) -> Option<FaultPolicy> {
         }
         found
     };
+    let max_attempts = u32::try_from(MAX_ATTEMPTS).unwrap_or(u32::MAX);
     let (action, attempts, within) = (get("action"), get("attempts"), get("within"));
     let action = action.and_then(|value| word(value, "action", &[("restart", ())], errors));
-    let attempts = attempts.and_then(|value| number(value, "attempts", 1_000_000, errors));
+    let attempts = attempts.and_then(|value| number(value, "attempts", max_attempts, errors));
     let within = within.and_then(|value| quantity(value, "within", units::time_ms, errors));
     let ((), attempts, within) = (action?, attempts?, within?);
     if attempts.value == 0 {

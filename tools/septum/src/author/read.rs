@@ -18,7 +18,7 @@ use super::system::System;
 /// Everything that is wrong with it, at least one error.
 pub fn read(text: &str) -> Result<System, Vec<Diagnostic>> {
     let (document, syntax) = DeTable::parse_recoverable(text);
-    let mut errors: Errors = syntax.iter().map(|error| syntax_error(text, error)).collect();
+    let mut errors: Errors = syntax_errors(text, &syntax);
     if !errors.is_empty() {
         // What the parser guessed behind a syntax error would only be complained about for the wrong reason.
         return Err(errors);
@@ -34,6 +34,22 @@ pub fn read(text: &str) -> Result<System, Vec<Diagnostic>> {
         }
         _ => Err(errors),
     }
+}
+
+/// Turns the errors of the TOML parser into ours. Of a table that is there twice the keys are not listed again.
+fn syntax_errors(text: &str, errors: &[toml::de::Error]) -> Vec<Diagnostic> {
+    let place = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
+    let header = |at: usize| text.get(..at).and_then(|before| before.rfind("\n[")).map_or(0, |newline| newline + 1);
+    let in_header =
+        |at: usize| text.get(header(at)..at).is_some_and(|line| line.starts_with('[') && !line.contains('\n'));
+    let is_twice = |error: &&toml::de::Error| error.message().contains("duplicate key");
+    let tables: Vec<usize> =
+        errors.iter().filter(is_twice).map(place).filter(|at| in_header(*at)).map(header).collect();
+    let shown = errors.iter().filter(|error| {
+        let at = place(error);
+        !is_twice(error) || in_header(at) || !tables.contains(&header(at))
+    });
+    shown.map(|error| syntax_error(text, error)).collect()
 }
 
 /// Turns an error of the TOML parser into one of ours.
@@ -77,6 +93,7 @@ fn platform(root: &Fields, errors: &mut Errors) -> Option<At<String>> {
     const EXPECTED: &str = "the name of a folder under platform/, such as `platform = \"qemu-virt\"`";
     match root.get("platform") {
         Some(value) => string(value, "platform", EXPECTED, errors),
+        None if root.is_misspelt("platform") => None,
         None => {
             let error = Diagnostic::new("`platform` is missing").at(&(0..0), "");
             errors.push(error.help(format!("begin the file with {EXPECTED}")));
@@ -127,6 +144,9 @@ fn hypervisor(root: &Fields, errors: &mut Errors) -> Option<HypervisorRead> {
 fn partitions(root: &Fields, errors: &mut Errors) -> Option<Vec<super::system::Partition>> {
     const HELP: &str = "write at least one, such as [partition.linux] with `cpus`, `memory` and `kernel`";
     let Some(value) = root.get("partition") else {
+        if root.is_misspelt("partition") {
+            return None;
+        }
         errors.push(Diagnostic::new("there is no partition").at(&(0..0), "").help(HELP));
         return None;
     };

@@ -53,16 +53,13 @@ pub const ALL: [Table; 10] =
 
 /// Returns the way out for a key that `table` does not have: the nearest one, the table it belongs to, or the list.
 pub fn suggest(table: Table, unknown: &str) -> String {
-    let elsewhere = |name: &str| ALL.iter().find(|other| other.name != table.name && other.keys.contains(&name));
-    if let Some(home) = elsewhere(unknown) {
-        return match *home {
-            ROOT => format!("`{unknown}` belongs at the top of the file, before the first table"),
-            home => format!("`{unknown}` belongs in {}", home.name),
-        };
-    }
-    match nearest(unknown, table.keys) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("{} has the keys {}", table.name, list(table.keys)),
+    let near = nearest(unknown, table.keys);
+    let home = ALL.iter().find(|other| other.name != table.name && other.keys.contains(&unknown));
+    match (near, home) {
+        (Some(near), _) => format!("did you mean `{near}`?"),
+        (None, Some(&ROOT)) => format!("`{unknown}` belongs at the top of the file, before the first table"),
+        (None, Some(home)) => format!("`{unknown}` belongs in {}", home.name),
+        (None, None) => format!("{} has the keys {}", table.name, list(table.keys)),
     }
 }
 
@@ -73,9 +70,11 @@ pub fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
     let distance = |word: &str| strsim::damerau_levenshtein(&unknown, &plain(word));
     let limit = (unknown.chars().count() / 3).max(1);
     let best = known.iter().map(|word| (distance(word), *word)).min()?;
-    let singular =
-        || known.iter().copied().find(|word| word.len() > 2 && (word.starts_with(&*unknown)) && unknown.len() > 2);
-    if best.0 <= limit { Some(best.1) } else { singular() }
+    let part = |word: &&str| {
+        let word = plain(word);
+        word.len().min(unknown.len()) > 2 && (word.starts_with(&unknown) || unknown.starts_with(&word))
+    };
+    if best.0 <= limit { Some(best.1) } else { known.iter().copied().find(|word| part(word)) }
 }
 
 /// Shows a list as `a`, `b` and `c`.
@@ -99,6 +98,7 @@ mod tests {
             ("on_fault", "did you mean `on-fault`?"),
             ("Memory", "did you mean `memory`?"),
             ("kernal", "did you mean `kernel`?"),
+            ("cpu", "did you mean `cpus`?"),
             ("init", "did you mean `initrd`?"),
             ("unsafe-dma", "`unsafe-dma` belongs in devices"),
             ("platform", "`platform` belongs at the top of the file, before the first table"),
