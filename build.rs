@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Hands the firmware's linker script to the linker, for the bare-metal target only.
+
+fn main() {
+    let script = "src/arch/image.ld";
+    println!("cargo:rerun-if-changed={script}");
+    let bare_metal = std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "none");
+    let root = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+    if bare_metal {
+        println!("cargo:rustc-link-arg-bin=septum-firmware=-T{root}/{script}");
+    }
+}

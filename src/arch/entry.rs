@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The first instructions of each CPU: the arm64 Image header, self-relocation, and the way of a secondary CPU from its
+//! reset into Rust with the MMU on.
+
+use core::arch::global_asm;
+
+/// Bytes that the header asks the loader to keep free from the image's start: the image and the hypervisor's heap.
+pub const FOOTPRINT: u64 = 2 << 20;
+
+/// Size of the boot CPU's stack in bytes; secondary CPUs have stacks of their own on the heap.
+pub const BOOT_STACK: usize = 32 << 10;
+
+// The header is that of Documentation/arch/arm64/booting in the Linux kernel. Flags: little endian, 4 KiB pages,
+// anywhere in memory.
+global_asm!(
+    r#"
+    .section .head, "ax"
+    .global _head
+_head:
+    b       boot_entry
+    .long   0
+    .quad   0                   // text_offset
+    .quad   {footprint}         // image_size
+    .quad   0xa                 // flags
+    .quad   0
+    .quad   0
+    .quad   0
+    .ascii  "ARM\x64"
+    .long   0
+
+    .section .text.entry, "ax"
+boot_entry:
+    msr     daifset, #0xf
+    mov     x19, x0                     // device tree
+    adrp    x20, _head                  // load address, 4 KiB-aligned by the boot protocol
+    mrs     x0, CurrentEL
+    cmp     x0, #(2 << 2)
+    b.ne    1f
+    bl      enter_el2_state
+1:
+    // What the loader left in caches must not come out over what is written below with caches off.
+    mov     x0, x20
+    adrp    x1, __image_end
+    bl      clean_invalidate
+    // R_AARCH64_RELATIVE (1027) is the only kind a static position-independent executable has.
+    adrp    x0, __rela_start
+    add     x0, x0, :lo12:__rela_start
+    adrp    x1, __rela_end
+    add     x1, x1, :lo12:__rela_end
+2:  cmp     x0, x1
+    b.hs    4f
+    ldp     x2, x3, [x0]
+    ldr     x4, [x0, #16]
+    add     x0, x0, #24
+    cmp     w3, #1027
+    b.ne    2b
+    add     x4, x4, x20
+    str     x4, [x20, x2]
+    b       2b
+4:
+    adrp    x0, __bss_start
+    add     x0, x0, :lo12:__bss_start
+    adrp    x1, __bss_end
+    add     x1, x1, :lo12:__bss_end
+5:  cmp     x0, x1
+    b.hs    6f
+    stp     xzr, xzr, [x0], #16
+    b       5b
+6:
+    mov     x0, x20
+    adrp    x1, __image_end
+    bl      clean_invalidate
+    adrp    x0, boot_stack
+    add     x0, x0, :lo12:boot_stack
+    mov     x1, #{boot_stack_size}
+    add     sp, x0, x1
+    mov     x29, xzr
+    mov     x30, xzr
+    mov     x0, x19
+    mov     x1, x20
+    b       {boot}
+
+// Puts EL2 into the state that everything below relies on; E2H first, since other layouts depend on it.
+enter_el2_state:
+    mov     x0, #(1 << 31)              // HCR_EL2.RW
+    msr     hcr_el2, x0
+    isb
+    movz    x0, #0x30c5, lsl #16        // SCTLR_EL2: RES1 bits only, MMU and caches off
+    movk    x0, #0x0830
+    msr     sctlr_el2, x0
+    mov     x0, #0x33ff                 // CPTR_EL2: FP not trapped, SVE and SME trapped
+    msr     cptr_el2, x0
+    isb
+    msr     spsel, #1
+    ret
+
+// Cleans and invalidates [x0, x1) by line to the point of coherency. Clobbers x2 to x4.
+clean_invalidate:
+    mrs     x2, ctr_el0
+    ubfx    x2, x2, #16, #4
+    mov     x3, #4
+    lsl     x3, x3, x2                  // bytes of the smallest line
+    sub     x4, x3, #1
+    bic     x0, x0, x4
+7:  dc      civac, x0
+    add     x0, x0, x3
+    cmp     x0, x1
+    b.lo    7b
+    dsb     sy
+    isb
+    ret
+
+// A secondary CPU arrives with the MMU off. It finds itself in the table of CPUs by its affinity.
+    .global secondary_entry
+secondary_entry:
+    msr     daifset, #0xf
+    mrs     x0, CurrentEL
+    cmp     x0, #(2 << 2)
+    b.ne    9f
+    bl      enter_el2_state
+    mrs     x0, mpidr_el1
+    ldr     x1, =0xff00ffffff
+    and     x0, x0, x1
+    adrp    x1, {table}
+    add     x1, x1, :lo12:{table}
+    mov     x2, #{table_length}
+8:  ldr     x3, [x1]
+    cmp     x3, x0
+    b.eq    10f
+    add     x1, x1, #{table_stride}
+    subs    x2, x2, #1
+    b.ne    8b
+9:  wfi                                 // not a CPU that was called
+    b       9b
+10: ldp     x4, x5, [x1, #8]            // stack top, per-CPU data
+    ldp     x6, x7, [x1, #24]           // TTBR0_EL2, TCR_EL2
+    ldp     x8, x9, [x1, #40]           // MAIR_EL2, SCTLR_EL2
+    cbz     x4, 9b
+    msr     ttbr0_el2, x6
+    msr     tcr_el2, x7
+    msr     mair_el2, x8
+    tlbi    alle2
+    ic      iallu
+    dsb     nsh
+    isb
+    msr     sctlr_el2, x9
+    isb
+    mov     sp, x4
+    mov     x29, xzr
+    mov     x30, xzr
+    mov     x0, x5
+    b       {secondary}
+
+    .section .bss
+    .balign 4096
+    .global boot_stack_guard
+boot_stack_guard:
+    .skip   4096
+boot_stack:
+    .skip   {boot_stack_size}
+"#,
+    footprint = const FOOTPRINT,
+    boot_stack_size = const BOOT_STACK,
+    boot = sym crate::boot::boot,
+    secondary = sym crate::boot::secondary,
+    table = sym super::secondary::TABLE,
+    table_length = const crate::id::MAX_CPUS,
+    table_stride = const core::mem::size_of::<super::secondary::Slot>(),
+);
