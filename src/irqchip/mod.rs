@@ -1,2 +1,276 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The physical interrupt controllers.
+//! The physical interrupt controllers, GICv2 and GICv3, chosen by the tree. They deliver every interrupt to EL2, drop
+//! its priority at once and leave its deactivation to whoever handles it (EOImode 1).
+
+mod bank;
+mod gicv2;
+mod gicv3;
+
+use core::fmt;
+
+use spin::Once;
+
+use crate::addr::Pa;
+use crate::id::{Intid, Mpidr};
+use crate::plan::{Gic, GicVersion};
+use crate::vgic::{Control, HwBits, Lr, Maintenance};
+use bank::Bank;
+use gicv2::GicV2;
+use gicv3::GicV3;
+
+/// The SGI by which CPUs interrupt each other; guests' SGIs are never physical ones.
+pub const KICK: Intid = Intid::new(0);
+/// The priority of every interrupt: the priority is dropped as soon as it is acknowledged, so that none waits.
+const PRIORITY: u8 = 0xa0;
+/// How many times a register write that takes a moment is looked at again. Each look takes tens of cycles at least.
+const PATIENCE: u32 = 100_000;
+
+enum Chip {
+    V2(GicV2),
+    V3(GicV3),
+}
+
+static CHIP: Once<Chip> = Once::new();
+
+/// Why the interrupt controller cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InitError {
+    /// No redistributor of the tree has this CPU's affinity.
+    NoRedistributor(Mpidr),
+    /// The redistributor did not wake up.
+    Asleep(Mpidr),
+    /// System-register access cannot be enabled at EL2 (ICC_SRE_EL2.SRE).
+    NoSystemRegisters(Mpidr),
+    /// [`init`] was not called.
+    NotInitialised,
+}
+
+impl fmt::Display for InitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRedistributor(cpu) => write!(f, "no GIC redistributor has {cpu}"),
+            Self::Asleep(cpu) => write!(f, "the GIC redistributor of {cpu} does not wake up"),
+            Self::NoSystemRegisters(cpu) => write!(f, "{cpu} does not allow the GIC's system registers at EL2"),
+            Self::NotInitialised => write!(f, "the GIC was not initialised"),
+        }
+    }
+}
+
+/// How one CPU is reached: what `init_cpu` has found out.
+#[derive(Clone, Copy, Debug)]
+pub struct Port {
+    /// The registers of this CPU's private interrupts.
+    private: Bank,
+    /// What raises [`KICK`] at this CPU.
+    kick: u64,
+    /// What routes an SPI to this CPU.
+    route: u64,
+}
+
+/// An interrupt that was acknowledged. GICv2 wants the whole value back, with an SGI's source.
+#[derive(Clone, Copy, Debug)]
+pub struct Acknowledged(u32);
+
+impl Acknowledged {
+    /// Returns the interrupt, or `None` if there was none (ids 1020 to 1023).
+    pub fn intid(self) -> Option<Intid> {
+        let id = self.0 & 0xff_ffff;
+        let id = if matches!(CHIP.get(), Some(Chip::V2(_))) { id & 0x3ff } else { id };
+        (!(1020..1024).contains(&id)).then_some(Intid::new(id))
+    }
+}
+
+/// Chooses the driver. The registers are mapped at their physical addresses. Called once, by the boot CPU.
+pub fn init(gic: &Gic) {
+    CHIP.call_once(|| match &gic.version {
+        GicVersion::V2 { distributor, cpu_interface, hyp_interface, .. } => {
+            Chip::V2(GicV2::new(distributor.start(), *cpu_interface, hyp_interface.start(), gic.maintenance))
+        }
+        GicVersion::V3 { distributor, redistributors, stride } => {
+            Chip::V3(GicV3::new(distributor.start(), redistributors.clone(), *stride, gic.maintenance))
+        }
+    });
+}
+
+macro_rules! with_chip {
+    ($default:expr, $chip:ident => $call:expr) => {
+        match CHIP.get() {
+            Some(Chip::V2($chip)) => $call,
+            Some(Chip::V3($chip)) => $call,
+            None => $default,
+        }
+    };
+}
+
+/// Puts the distributor into a known state: every SPI disabled, not pending, not active. Called once, by the boot CPU.
+pub fn init_distributor() {
+    with_chip!((), chip => chip.init_distributor());
+}
+
+/// Puts the calling CPU's interface into a known state and enables the hypervisor's own interrupts. `timer` is the
+/// hypervisor's timer.
+///
+/// # Errors
+///
+/// See [`InitError`].
+pub fn init_cpu(mpidr: Mpidr, timer: Intid) -> Result<Port, InitError> {
+    with_chip!(Err(InitError::NotInitialised), chip => chip.init_cpu(mpidr, timer))
+}
+
+/// Acknowledges the pending interrupt of highest priority.
+#[inline(always)]
+pub fn acknowledge() -> Acknowledged {
+    Acknowledged(with_chip!(1023, chip => chip.acknowledge()))
+}
+
+/// Drops the priority of an interrupt that was acknowledged; it stays active.
+#[inline(always)]
+pub fn drop_priority(interrupt: Acknowledged) {
+    with_chip!((), chip => chip.drop_priority(interrupt.0));
+}
+
+/// Deactivates an interrupt whose priority was dropped.
+#[inline(always)]
+pub fn deactivate(interrupt: Acknowledged) {
+    with_chip!((), chip => chip.deactivate(interrupt.0));
+}
+
+/// Interrupts another CPU. What was stored before is visible to it.
+pub fn kick(target: &Port) {
+    with_chip!((), chip => chip.kick(target.kick));
+}
+
+/// Returns how many words of 32 SPIs there are, 0 to 31.
+pub fn spi_words() -> usize {
+    with_chip!(0, chip => chip.spi_words())
+}
+
+/// Returns the interrupt that the virtual interface raises for maintenance.
+pub fn maintenance() -> Option<Intid> {
+    with_chip!(None, chip => Some(chip.maintenance()))
+}
+
+/// Walks the SPIs that are enabled.
+pub fn enabled_spis() -> impl Iterator<Item = Intid> {
+    (1..=spi_words()).flat_map(|word| {
+        let enabled = spis().map_or(0, |bank| bank.enabled(word));
+        (0..32).filter(move |bit| enabled >> bit & 1 == 1).map(move |bit| Intid::new(word as u32 * 32 + bit))
+    })
+}
+
+fn spis() -> Option<Bank> {
+    with_chip!(None, chip => Some(chip.distributor()))
+}
+
+/// Returns the registers of a word: word 0 is the calling CPU's own.
+fn bank(port: &Port, word: usize) -> Option<Bank> {
+    if word == 0 { Some(port.private) } else { spis().filter(|_| word <= spi_words()) }
+}
+
+/// Changes state bits in the order of the fields; `port` is the calling CPU's.
+pub fn change(port: &Port, bits: &HwBits) {
+    let Some(bank) = bank(port, bits.word) else { return };
+    if bits.disable != 0 {
+        bank.disable(bits.word, bits.disable);
+        wait_for_writes(port, bits.word);
+    }
+    bank.change(bits);
+}
+
+/// Enables interrupts of a word; `port` is the calling CPU's.
+pub fn enable(port: &Port, word: usize, mask: u32) {
+    if let Some(bank) = bank(port, word) {
+        bank.enable(word, mask);
+    }
+}
+
+/// Returns which interrupts of a word are pending; `port` is the calling CPU's.
+pub fn pending(port: &Port, word: usize) -> u32 {
+    bank(port, word).map_or(0, |bank| bank.pending(word))
+}
+
+/// Routes an SPI to a CPU. The interrupt is disabled meanwhile, if it was enabled.
+pub fn route(intid: Intid, target: &Port) {
+    with_chip!((), chip => chip.route(intid, target.route));
+}
+
+/// Sets which of the SPIs of `mask` are edge-triggered. They are disabled.
+pub fn configure(port: &Port, word: usize, mask: u32, edge: u32) {
+    static SHORT: spin::Mutex<()> = spin::Mutex::new(());
+    if let Some(bank) = bank(port, word) {
+        // Two bits of a register that is shared between partitions: read, modify, write under a lock that is held for
+        // these few instructions, whatever a guest does.
+        let _guard = SHORT.lock();
+        bank.configure(word, mask, edge);
+    }
+}
+
+/// Waits, bounded, until disabling is in effect.
+fn wait_for_writes(port: &Port, word: usize) {
+    with_chip!((), chip => chip.wait_for_writes(port, word));
+}
+
+/// Returns how many list registers the calling CPU has, 1 to 16.
+pub fn list_register_count() -> u32 {
+    with_chip!(1, chip => chip.list_register_count())
+}
+
+/// Returns how many priority bits a list register keeps.
+pub fn priority_bits() -> u32 {
+    with_chip!(5, chip => chip.priority_bits())
+}
+
+/// Reads a list register of the calling CPU.
+#[inline(always)]
+pub fn read_lr(index: u32) -> Lr {
+    with_chip!(Lr::EMPTY, chip => chip.read_lr(index))
+}
+
+/// Writes a list register of the calling CPU.
+#[inline(always)]
+pub fn write_lr(index: u32, lr: Lr) {
+    with_chip!((), chip => chip.write_lr(index, lr));
+}
+
+/// Returns which list registers are free, one bit each (ICH_ELRSR_EL2, GICH_ELRSR).
+#[inline(always)]
+pub fn free_lrs() -> u32 {
+    with_chip!(0, chip => chip.free_lrs())
+}
+
+/// Returns what the guest has set in its CPU interface (ICH_VMCR_EL2, GICH_VMCR).
+pub fn control() -> Control {
+    Control::new(with_chip!(0, chip => chip.vmcr()))
+}
+
+/// Returns EOIcount of ICH_HCR_EL2 or GICH_HCR.
+pub fn eoi_count() -> u32 {
+    with_chip!(0, chip => chip.hcr()) >> 27
+}
+
+/// Chooses the maintenance interrupts and clears EOIcount.
+pub fn set_maintenance(wanted: Maintenance) {
+    const ENABLE: u32 = 1;
+    with_chip!((), chip => chip.set_hcr(ENABLE | wanted.bits()));
+}
+
+/// Gives the calling CPU's virtual interface its reset state: no list register, no active priority, everything off.
+pub fn reset_virtual_interface() {
+    for index in 0..list_register_count() {
+        write_lr(index, Lr::EMPTY);
+    }
+    with_chip!((), chip => chip.reset_virtual_interface());
+    set_maintenance(Maintenance::NONE);
+}
+
+/// Reads a word of a device at a physical address that is mapped there.
+fn read32(base: Pa, offset: u64) -> u32 {
+    // SAFETY: the drivers ask only for registers that the manual places at `offset` of a frame which boot has mapped.
+    unsafe { ((base.get() + offset) as *const u32).read_volatile() }
+}
+
+/// Writes a word of a device at a physical address that is mapped there.
+fn write32(base: Pa, offset: u64, value: u32) {
+    // SAFETY: as in `read32`; what is written concerns interrupts only.
+    unsafe { ((base.get() + offset) as *mut u32).write_volatile(value) }
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! GICv3 and GICv4 (Arm IHI 0069), with one security state or as the Non-secure side of two. CPU interface and virtual
+//! interface are system registers; all interrupts are in Group 1.
+
+use alloc::vec::Vec;
+
+use super::bank::Bank;
+use super::{InitError, KICK, PATIENCE, Port, read32, write32};
+use crate::addr::{Pa, PaRange};
+use crate::arch::sysreg::{dsb_ishst, isb};
+use crate::id::{Intid, Mpidr};
+use crate::vgic::Lr;
+use crate::{read_sysreg, write_sysreg};
+
+const GICD_CTLR: u64 = 0x0000;
+const GICD_TYPER: u64 = 0x0004;
+const GICD_IROUTER: u64 = 0x6000;
+const GICR_CTLR: u64 = 0x0000;
+const GICR_TYPER: u64 = 0x0008;
+const GICR_WAKER: u64 = 0x0014;
+/// The redistributor's second frame: SGIs and PPIs.
+const SGI_FRAME: u64 = 0x1_0000;
+
+/// GICD_CTLR: ARE or ARE_NS, and Group 1 (EnableGrp1, EnableGrp1A).
+const ENABLE: u32 = 1 << 4 | 1 << 1;
+const RWP_DISTRIBUTOR: u32 = 1 << 31;
+const RWP_REDISTRIBUTOR: u32 = 1 << 3;
+
+/// The driver.
+pub struct GicV3 {
+    distributor: Pa,
+    redistributors: Vec<PaRange>,
+    stride: Option<u64>,
+    maintenance: Intid,
+}
+
+impl GicV3 {
+    pub(super) fn new(distributor: Pa, redistributors: Vec<PaRange>, stride: Option<u64>, maintenance: Intid) -> Self {
+        Self { distributor, redistributors, stride, maintenance }
+    }
+
+    pub(super) fn distributor(&self) -> Bank {
+        Bank::new(self.distributor)
+    }
+
+    pub(super) fn maintenance(&self) -> Intid {
+        self.maintenance
+    }
+
+    pub(super) fn spi_words(&self) -> usize {
+        (read32(self.distributor, GICD_TYPER) & 0x1f) as usize
+    }
+
+    pub(super) fn init_distributor(&self) {
+        write32(self.distributor, GICD_CTLR, 0);
+        self.wait(self.distributor, GICD_CTLR, RWP_DISTRIBUTOR);
+        for word in 1..=self.spi_words() {
+            self.distributor().reset(word, u32::MAX);
+        }
+        self.wait(self.distributor, GICD_CTLR, RWP_DISTRIBUTOR);
+        write32(self.distributor, GICD_CTLR, ENABLE);
+        self.wait(self.distributor, GICD_CTLR, RWP_DISTRIBUTOR);
+    }
+
+    pub(super) fn init_cpu(&self, mpidr: Mpidr, timer: Intid) -> Result<Port, InitError> {
+        const SRE: u64 = 1;
+        write_sysreg!("icc_sre_el2", 0xf);
+        isb();
+        if read_sysreg!("icc_sre_el2") & SRE == 0 {
+            return Err(InitError::NoSystemRegisters(mpidr));
+        }
+        let frame = self.redistributor(mpidr).ok_or(InitError::NoRedistributor(mpidr))?;
+        self.wake(frame).ok_or(InitError::Asleep(mpidr))?;
+        let private = Bank::new(Pa::new(frame.get() + SGI_FRAME));
+        private.reset(0, u32::MAX);
+        self.wait(frame, GICR_CTLR, RWP_REDISTRIBUTOR);
+        private.enable(0, 1 << KICK.get() | 1 << self.maintenance.get() | 1 << timer.get());
+        write_sysreg!("icc_pmr_el1", 0xff);
+        write_sysreg!("icc_bpr1_el1", 0);
+        write_sysreg!("icc_ctlr_el1", 1 << 1); // EOImode
+        write_sysreg!("icc_igrpen1_el1", 1);
+        isb();
+        super::reset_virtual_interface();
+        let affinity = mpidr.get();
+        Ok(Port { private, kick: sgi(KICK, affinity), route: affinity & 0xff_00ff_ffff })
+    }
+
+    /// Finds the redistributor with this affinity: GICR_TYPER.Affinity_Value holds Aff3 to Aff0 in bits 63 to 32.
+    fn redistributor(&self, mpidr: Mpidr) -> Option<Pa> {
+        let raw = mpidr.get();
+        let wanted = (raw & 0xff_ffff) | (raw >> 32 & 0xff) << 24;
+        for region in &self.redistributors {
+            let mut frame = region.start();
+            while region.contains(frame) {
+                let low = read32(frame, GICR_TYPER);
+                if u64::from(read32(frame, GICR_TYPER + 4)) == wanted {
+                    return Some(frame);
+                }
+                let (last, virtual_lpis) = (low >> 4 & 1 == 1, low >> 1 & 1 == 1);
+                if last {
+                    break;
+                }
+                let step = self.stride.unwrap_or(if virtual_lpis { 0x4_0000 } else { 0x2_0000 }).max(0x2_0000);
+                frame = frame.checked_add(step)?;
+            }
+        }
+        None
+    }
+
+    fn wake(&self, frame: Pa) -> Option<()> {
+        const PROCESSOR_SLEEP: u32 = 1 << 1;
+        const CHILDREN_ASLEEP: u32 = 1 << 2;
+        let value = read32(frame, GICR_WAKER);
+        write32(frame, GICR_WAKER, value & !PROCESSOR_SLEEP);
+        self.wait(frame, GICR_WAKER, CHILDREN_ASLEEP)
+    }
+
+    /// Waits, bounded, until a bit is clear.
+    fn wait(&self, frame: Pa, offset: u64, bit: u32) -> Option<()> {
+        (0..PATIENCE).find(|_| read32(frame, offset) & bit == 0).map(|_| ())
+    }
+
+    pub(super) fn wait_for_writes(&self, port: &Port, word: usize) {
+        // Giving up after the bounded wait leaves an interrupt that may still arrive once; it is ignored then.
+        let _ = if word == 0 {
+            self.wait(Pa::new(port.private.base().get() - SGI_FRAME), GICR_CTLR, RWP_REDISTRIBUTOR)
+        } else {
+            self.wait(self.distributor, GICD_CTLR, RWP_DISTRIBUTOR)
+        };
+    }
+
+    #[inline(always)]
+    pub(super) fn acknowledge(&self) -> u32 {
+        read_sysreg!("icc_iar1_el1") as u32
+    }
+
+    #[inline(always)]
+    pub(super) fn drop_priority(&self, interrupt: u32) {
+        write_sysreg!("icc_eoir1_el1", u64::from(interrupt));
+    }
+
+    #[inline(always)]
+    pub(super) fn deactivate(&self, interrupt: u32) {
+        write_sysreg!("icc_dir_el1", u64::from(interrupt));
+    }
+
+    #[inline(always)]
+    pub(super) fn kick(&self, target: u64) {
+        dsb_ishst(); // the mail is visible before the interrupt
+        write_sysreg!("icc_sgi1r_el1", target);
+        isb();
+    }
+
+    pub(super) fn route(&self, intid: Intid, target: u64) {
+        let offset = GICD_IROUTER + 8 * u64::from(intid.get());
+        write32(self.distributor, offset, target as u32);
+        write32(self.distributor, offset + 4, (target >> 32) as u32);
+    }
+
+    pub(super) fn list_register_count(&self) -> u32 {
+        (read_sysreg!("ich_vtr_el2") & 0xf) as u32 + 1
+    }
+
+    pub(super) fn priority_bits(&self) -> u32 {
+        (read_sysreg!("ich_vtr_el2") >> 29 & 7) as u32 + 1
+    }
+
+    pub(super) fn read_lr(&self, index: u32) -> Lr {
+        macro_rules! read {
+            ($($index:literal)*) => {
+                match index {
+                    $($index => read_sysreg!(concat!("ich_lr", stringify!($index), "_el2")),)*
+                    _ => 0,
+                }
+            };
+        }
+        Lr::from_v3(read!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15))
+    }
+
+    pub(super) fn write_lr(&self, index: u32, lr: Lr) {
+        macro_rules! write {
+            ($($index:literal)*) => {
+                match index {
+                    $($index => write_sysreg!(concat!("ich_lr", stringify!($index), "_el2"), lr.to_v3()),)*
+                    _ => {}
+                }
+            };
+        }
+        write!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+    }
+
+    #[inline(always)]
+    pub(super) fn free_lrs(&self) -> u32 {
+        read_sysreg!("ich_elrsr_el2") as u32
+    }
+
+    pub(super) fn vmcr(&self) -> u32 {
+        read_sysreg!("ich_vmcr_el2") as u32
+    }
+
+    pub(super) fn hcr(&self) -> u32 {
+        read_sysreg!("ich_hcr_el2") as u32
+    }
+
+    pub(super) fn set_hcr(&self, value: u32) {
+        write_sysreg!("ich_hcr_el2", u64::from(value));
+    }
+
+    pub(super) fn reset_virtual_interface(&self) {
+        write_sysreg!("ich_vmcr_el2", 0);
+        // How many active-priority registers there are follows from the preemption bits: 5, 6 or 7.
+        let preemption_bits = (read_sysreg!("ich_vtr_el2") >> 26 & 7) + 1;
+        write_sysreg!("ich_ap0r0_el2", 0);
+        write_sysreg!("ich_ap1r0_el2", 0);
+        if preemption_bits >= 6 {
+            write_sysreg!("ich_ap0r1_el2", 0);
+            write_sysreg!("ich_ap1r1_el2", 0);
+        }
+        if preemption_bits >= 7 {
+            write_sysreg!("ich_ap0r2_el2", 0);
+            write_sysreg!("ich_ap0r3_el2", 0);
+            write_sysreg!("ich_ap1r2_el2", 0);
+            write_sysreg!("ich_ap1r3_el2", 0);
+        }
+        // The guest's own enable of system registers: RAO/WI where the memory-mapped interface is not there.
+        write_sysreg!("icc_sre_el1", 7);
+        isb();
+    }
+}
+
+/// Returns what ICC_SGI1R_EL1 takes to raise an SGI at one CPU.
+const fn sgi(intid: Intid, affinity: u64) -> u64 {
+    let aff0 = affinity & 0xff;
+    let (aff1, aff2, aff3) = (affinity >> 8 & 0xff, affinity >> 16 & 0xff, affinity >> 32 & 0xff);
+    let (range, target) = (aff0 >> 4, 1 << (aff0 & 0xf));
+    aff3 << 48 | range << 44 | aff2 << 32 | (intid.get() as u64) << 24 | aff1 << 16 | target
+}
