@@ -1,2 +1,230 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! From the first instruction to running guests.
+//! From the first instruction to running guests: a straight list of steps, each resting on those above it. What goes
+//! wrong is said on the console that can be found, and nothing is started.
+
+mod carve;
+mod console;
+mod cpus;
+mod salvage;
+
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+use ::log::{error, info, warn};
+
+use crate::addr::{PAGE_SIZE, Pa, PaRange};
+use crate::arch::entry::FOOTPRINT;
+use crate::arch::mmu::{AddressSpace, Use};
+use crate::arch::sysreg::wfi;
+use crate::arch::{cpu, mmu, vectors};
+use crate::config::bundle;
+use crate::devicetree::DeviceTree;
+use crate::machine::percpu::PerCpu;
+use crate::machine::{self, idle, log};
+use crate::memory;
+use crate::plan::{self, Board, Placement};
+
+/// A reason not to boot, as a sentence.
+type Refusal = String;
+
+/// The first Rust code, on the boot CPU, with the MMU off. `tree` is what the loader passed in x0, `base` where the
+/// image was loaded.
+pub extern "C" fn boot(tree: u64, base: u64) -> ! {
+    if cpu::exception_level() != 2 {
+        wrong_level(tree, base);
+    }
+    vectors::install();
+    match start(tree, base) {
+        Ok(this_cpu) => idle::enter(this_cpu),
+        Err(why) => refuse(&why),
+    }
+}
+
+/// Carries out the steps of boot; returns when all CPUs that are needed wait for work.
+fn start(tree: u64, base: u64) -> Result<&'static PerCpu, Refusal> {
+    let own = PaRange::new(Pa::new(base), FOOTPRINT).ok_or("the load address is not possible")?;
+    give_heap(own);
+    log::init();
+    if !cpu::can_clear_e2h() {
+        salvage::any_console(tree, base);
+        return Err("this CPU forces HCR_EL2.E2H to 1, which Septum does not drive".to_string());
+    }
+    if !own.start().is_aligned(crate::addr::BLOCK_SIZE) {
+        salvage::any_console(tree, base);
+        return Err(format_args!("loaded at {}, which is not 2 MiB-aligned", own.start()).to_string());
+    }
+    let mut space = AddressSpace::new();
+    map_self(&mut space, own).map_err(|e| describe(&e))?;
+    let tree = match read_tree(&mut space, tree) {
+        Ok(tree) => tree,
+        Err(why) => {
+            // SAFETY: nothing of what was mapped is needed any more but image, stack and heap, which stay where they are.
+            unsafe { mmu::disable(own) };
+            salvage::any_console(tree, base);
+            return Err(why);
+        }
+    };
+    console::find(&mut space, &tree, None);
+    info!("Septum {}, at {} on {}", env!("CARGO_PKG_VERSION"), own.start(), cpu::affinity());
+
+    let bundle_range = find_bundle(&tree)?;
+    space.map(bundle_range, Use::ReadOnly).map_err(|e| describe(&e))?;
+    // SAFETY: the range is the loader's initrd, mapped read-only just now; nobody writes it.
+    let bytes = unsafe { machine::bytes(bundle_range) };
+    let bundle = bundle::parse(bytes).map_err(|e| format_args!("the bundle (initrd at {bundle_range}): {e}").to_string())?;
+    let manifest = bundle.manifest;
+    log::set_level(manifest.hypervisor.log);
+    if let Some(wanted) = manifest.hypervisor.uart.as_deref() {
+        console::find(&mut space, &tree, Some(wanted));
+    }
+
+    let board = Board::read(&tree, manifest.hypervisor.uart.as_deref()).map_err(|e| e.to_string())?;
+    info!("board: {}; configuration for {}", board.model, manifest.platform);
+    let placement = Placement { hypervisor: own, bundle: bundle_range };
+    let outcome = plan::build(&manifest, &board, &tree, &placement);
+    for line in outcome.all_errors() {
+        error!("{line}");
+    }
+    if !outcome.errors.is_empty() {
+        return Err("the configuration cannot run on this board; nothing is started".to_string());
+    }
+    for refused in &outcome.refused {
+        error!("partition {} is not started", refused.name);
+    }
+    if let Err(violations) = plan::check(&outcome.plan, &board, &placement) {
+        for violation in &violations {
+            error!("plan check: {violation}");
+        }
+        return Err("the plan failed its check; nothing is started".to_string());
+    }
+    for line in plan::report(&outcome.plan, &board).to_string().lines() {
+        info!("{line}");
+    }
+
+    carve::carve(carve::Parts { space, board, manifest, plan: outcome.plan, bundle: bundle_range })
+}
+
+/// Where a secondary CPU arrives in Rust, with its MMU on.
+pub extern "C" fn secondary(this_cpu: &'static PerCpu) -> ! {
+    vectors::install();
+    if let Some(machine) = machine::get() {
+        cpus::arrive(this_cpu, machine.timer);
+    }
+    idle::enter(this_cpu)
+}
+
+fn give_heap(own: PaRange) {
+    unsafe extern "C" {
+        static __image_end: [u8; 0];
+    }
+    let end = (&raw const __image_end) as u64;
+    if let Some(rest) = PaRange::between(Pa::new(end), own.end()) {
+        // SAFETY: the header asks the loader to keep these bytes behind the image free.
+        unsafe { memory::init(rest) };
+    }
+}
+
+/// Maps the hypervisor's image and heap, each part with its permissions, and turns the MMU on.
+fn map_self(space: &mut AddressSpace, own: PaRange) -> Result<(), mmu::MapError> {
+    unsafe extern "C" {
+        static __text_end: [u8; 0];
+        static __rodata_end: [u8; 0];
+        static boot_stack_guard: [u8; 0];
+    }
+    let text_end = Pa::new((&raw const __text_end) as u64);
+    let rodata_end = Pa::new((&raw const __rodata_end) as u64);
+    let parts = [
+        (PaRange::between(own.start(), text_end), Use::Text),
+        (PaRange::between(text_end, rodata_end), Use::ReadOnly),
+        (PaRange::between(rodata_end, own.end()), Use::Data),
+    ];
+    for (range, used_for) in parts {
+        if let Some(range) = range {
+            space.map(range, used_for)?;
+        }
+    }
+    let translation = space.translation();
+    // SAFETY: the image, its data, this stack and the heap are mapped at their physical addresses.
+    unsafe { mmu::enable(translation) };
+    space.unmap_page(Pa::new((&raw const boot_stack_guard) as u64));
+    Ok(())
+}
+
+/// Reads the loader's device tree into the heap.
+fn read_tree(space: &mut AddressSpace, address: u64) -> Result<DeviceTree, Refusal> {
+    const HEADER: u64 = 40;
+    let header = PaRange::new(Pa::new(address), HEADER).filter(|_| address != 0);
+    let header = header.ok_or("the boot loader passed no device tree (x0 is 0)")?;
+    if address & 7 != 0 || address < PAGE_SIZE {
+        return Err(format_args!("x0 is {address:#x}, which is no device tree; ATAGs are not supported").to_string());
+    }
+    space.map(header, Use::ReadOnly).map_err(|e| describe(&e))?;
+    // SAFETY: mapped read-only just now; nobody writes it.
+    let extent = DeviceTree::extent(unsafe { machine::bytes(header) });
+    let extent = extent.map_err(|e| format_args!("the device tree at {address:#x}: {e}").to_string())?;
+    let whole = PaRange::new(Pa::new(address), extent.max(HEADER)).ok_or("the device tree passes the end of memory")?;
+    space.map(whole, Use::ReadOnly).map_err(|e| describe(&e))?;
+    // SAFETY: as above.
+    let parsed = DeviceTree::parse(unsafe { machine::bytes(whole) });
+    parsed.map_err(|e| format_args!("the device tree at {address:#x}: {e}").to_string())
+}
+
+fn find_bundle(tree: &DeviceTree) -> Result<PaRange, Refusal> {
+    tree.initrd().ok_or_else(|| {
+        "no bundle: the boot loader passed no initrd (/chosen has no linux,initrd-start); `septum build` makes it".to_string()
+    })
+}
+
+fn describe(error: &mmu::MapError) -> Refusal {
+    match error {
+        mmu::MapError::OutOfTables => "no memory is left for the hypervisor's own tables".to_string(),
+        mmu::MapError::Conflict(pa) => format_args!("address {pa} cannot be mapped for the hypervisor").to_string(),
+    }
+}
+
+/// Entered at EL1 or EL3: says so where the tree names a console, with the MMU off, and stops.
+fn wrong_level(tree: u64, base: u64) -> ! {
+    if let Some(own) = PaRange::new(Pa::new(base), FOOTPRINT) {
+        give_heap(own);
+    }
+    log::init();
+    salvage::console_without_mmu(tree);
+    let level = cpu::exception_level();
+    let hint = match level {
+        1 => "let the boot loader start it at EL2 (QEMU virt: -M virt,virtualization=on)",
+        _ => "it needs firmware that drops to EL2, or the flat image instead of an ELF file",
+    };
+    error!("Septum was entered at EL{level} and runs at EL2 only: {hint}");
+    stop()
+}
+
+fn refuse(why: &dyn fmt::Display) -> ! {
+    error!("{why}");
+    error!("Septum stops here.");
+    stop()
+}
+
+fn stop() -> ! {
+    loop {
+        wfi();
+    }
+}
+
+/// Leaks a value: what boot builds lives as long as the machine.
+fn leak<T>(value: T) -> &'static T {
+    Box::leak(Box::new(value))
+}
+
+/// Tells which CPUs a plan needs: each vCPU's and the housekeeping one.
+fn needed_cpus(plan: &plan::Plan) -> Vec<crate::id::CpuId> {
+    let mut cpus: Vec<_> = plan.partitions.iter().flat_map(|p| p.vcpus.iter().map(|v| v.cpu)).collect();
+    cpus.push(plan.housekeeping);
+    cpus.sort();
+    cpus.dedup();
+    if cpus.is_empty() {
+        warn!("no CPU is needed");
+    }
+    cpus
+}

@@ -70,4 +70,6 @@ pub mod driver;
 #[cfg(target_os = "none")]
 pub mod irqchip;
 #[cfg(target_os = "none")]
+pub mod machine;
+#[cfg(target_os = "none")]
 pub mod memory;

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Carries a checked plan out: interrupt controller, stage 2 and devices of each partition, the CPUs that serve them.
+
+use alloc::boxed::Box;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use ::log::{error, info};
+
+use super::{Refusal, cpus, describe, needed_cpus};
+use crate::addr::{Ipa, PaRange};
+use crate::arch::cpu::{self, Features};
+use crate::arch::mmu::{AddressSpace, Use};
+use crate::arch::smc::Firmware;
+use crate::arch::{timer, vcpu};
+use crate::config::Manifest;
+use crate::device::pl011::Pl011;
+use crate::fault::FaultWindow;
+use crate::irqchip;
+use crate::machine::partition::{Console, Partition};
+use crate::machine::percpu::{PerCpu, Role};
+use crate::machine::{self, Machine, housekeeping, interrupts, lifecycle, log};
+use crate::memory::{self, HeapTables};
+use crate::plan::{Board, Conduit, GicVersion, GuestGic, PartitionPlan, Plan};
+use crate::stage2::{ForcedWriteBack, Geometry, Kind, Stage2};
+
+/// What boot has found and decided.
+pub struct Parts {
+    /// The boot CPU's address space.
+    pub space: AddressSpace,
+    /// The board.
+    pub board: Board,
+    /// The configuration.
+    pub manifest: Manifest,
+    /// The checked plan.
+    pub plan: Plan,
+    /// Where the bundle is.
+    pub bundle: PaRange,
+}
+
+/// Builds the machine, starts its CPUs and asks for the start of its partitions. Returns the boot CPU's data.
+pub fn carve(parts: Parts) -> Result<&'static PerCpu, Refusal> {
+    let Parts { mut space, board, manifest, plan, bundle } = parts;
+    let features = Features::read();
+    map_gic(&mut space, &board)?;
+    irqchip::init(&board.gic);
+    irqchip::init_distributor();
+
+    let firmware = firmware(&board);
+    let prepared = prepare_cpus(&mut space, &board, &plan)?;
+    let mut partitions = Vec::new();
+    for planned in plan.partitions {
+        partitions.push(partition(planned, &board, &features)?);
+    }
+    let machine = machine::publish(Machine {
+        features,
+        firmware,
+        bundle,
+        partitions: partitions.into_boxed_slice(),
+        cpus: prepared.iter().map(|prepared| prepared.cpu).collect::<Box<[_]>>(),
+        timer: board.timer.hypervisor.intid,
+        console: board.console.as_ref().and_then(|uart| uart.interrupt).map(|(intid, _)| intid),
+        housekeeping: plan.housekeeping,
+        on_panic: manifest.hypervisor.on_panic,
+        when_all_off: manifest.hypervisor.when_all_off,
+    });
+    give_roles(machine);
+    let boot_cpu = prepared.iter().find(|prepared| prepared.cpu.mpidr == cpu::affinity());
+    let boot_cpu = boot_cpu.ok_or("the CPU that booted is not in the device tree")?.cpu;
+    cpus::arrive(boot_cpu, machine.timer);
+    if let Some(why) = boot_cpu.failure() {
+        return Err(why.to_string());
+    }
+    for prepared in prepared.iter().filter(|prepared| prepared.cpu.id != boot_cpu.id) {
+        let Some(node) = board.cpu(prepared.cpu.id) else { continue };
+        if let Err(why) = cpus::start(&mut space, node, prepared, firmware) {
+            error!("{} ({}) cannot be started: {why}", node.id, node.path);
+        }
+    }
+    cpus::wait(machine, &board);
+    let (used, total) = memory::usage();
+    info!("hypervisor memory: {} KiB of {} KiB heap in use", used >> 10, total >> 10);
+    begin(machine);
+    Ok(boot_cpu)
+}
+
+fn map_gic(space: &mut AddressSpace, board: &Board) -> Result<(), Refusal> {
+    let mut map = |range: PaRange| space.map(range, Use::Device).map_err(|e| describe(&e));
+    match &board.gic.version {
+        GicVersion::V2 { distributor, cpu_interface, hyp_interface, .. } => {
+            map(*distributor)?;
+            map(*cpu_interface)?;
+            map(*hyp_interface)
+        }
+        GicVersion::V3 { distributor, redistributors, .. } => {
+            map(*distributor)?;
+            redistributors.iter().try_for_each(|range| map(*range))
+        }
+    }
+}
+
+fn firmware(board: &Board) -> Option<Firmware> {
+    let smc = board.psci.is_some_and(|psci| psci.conduit == Conduit::Smc);
+    // SAFETY: the tree has a /psci node with method "smc".
+    smc.then(|| unsafe { Firmware::new() })
+}
+
+fn prepare_cpus(space: &mut AddressSpace, board: &Board, plan: &Plan) -> Result<Vec<cpus::Prepared>, Refusal> {
+    let own = cpu::affinity();
+    let mut prepared = Vec::new();
+    let mut needed = needed_cpus(plan);
+    let boot_id = board.cpus.iter().find(|node| node.mpidr == own).map(|node| node.id);
+    needed.extend(boot_id.filter(|id| !needed.contains(id)));
+    for node in needed.iter().filter_map(|id| board.cpu(*id)) {
+        let vcpus = plan.partitions.iter().flat_map(|partition| &partition.vcpus);
+        let vcpu = vcpus.filter(|vcpu| vcpu.cpu == node.id).map(|vcpu| vcpu.id).next();
+        let made = if node.mpidr == own {
+            cpus::boot_cpu(space, node, vcpu)
+        } else {
+            cpus::secondary_cpu(space, node, vcpu)
+        };
+        prepared.push(made.map_err(|e| describe(&e))?);
+    }
+    Ok(prepared)
+}
+
+/// Builds one partition: its stage 2, interrupt controller and console.
+fn partition(plan: PartitionPlan, board: &Board, cpu: &Features) -> Result<Partition, Refusal> {
+    let map = stage2(&plan, cpu).map_err(|e| format_args!("partition {}: {e}", plan.name).to_string())?;
+    let confinement = vcpu::Confinement::new(plan.vmid, map.root(), map.geometry().vtcr(cpu.pa_range));
+    let vgic = interrupts::make_vgic(&plan, board).map_err(|e| format_args!("partition {}: {e}", plan.name).to_string())?;
+    let console = plan.console.map(|_| Console {
+        registers: spin::Mutex::new(()),
+        device: Pl011::new(),
+    });
+    let faults = FaultWindow::new(plan.on_fault, timer::frequency());
+    info!("partition {}: mapped {}", plan.name, map.histogram());
+    Ok(Partition::new(plan, vgic, confinement, map, console, faults))
+}
+
+fn stage2(plan: &PartitionPlan, cpu: &Features) -> Result<Stage2, crate::stage2::MapError> {
+    use crate::stage2::MapError;
+    let force = if cpu.forced_write_back { ForcedWriteBack::On } else { ForcedWriteBack::Off };
+    let geometry = Geometry::new(cpu.pa_bits, highest(plan), force);
+    let count = geometry.root_tables() as u64;
+    let root = memory::pages(count, count).ok_or(MapError::OutOfTables)?;
+    let mut map = Stage2::new(root, geometry);
+    let mut tables = HeapTables;
+    for memory in &plan.memory {
+        map.map(&mut tables, memory.ipa, memory.pa, memory.size, Kind::Ram)?;
+    }
+    for device in &plan.mappings {
+        map.map(&mut tables, device.ipa, device.pa, device.size, Kind::Device)?;
+    }
+    if let GuestGic::V2 { cpu_interface, virtual_interface, .. } = plan.gic {
+        let (ipa, pa) = (cpu_interface.start(), virtual_interface.start());
+        map.map(&mut tables, ipa, pa, virtual_interface.size(), Kind::Device)?;
+    }
+    Ok(map)
+}
+
+/// Returns the highest guest-physical address that a partition reaches.
+fn highest(plan: &PartitionPlan) -> Ipa {
+    let last = |ipa: Ipa, size: u64| ipa.get().saturating_add(size.saturating_sub(1));
+    let memory = plan.memory.iter().map(|memory| last(memory.ipa, memory.size));
+    let devices = plan.mappings.iter().map(|mapping| last(mapping.ipa, mapping.size));
+    Ipa::new(memory.chain(devices).max().unwrap_or(0))
+}
+
+fn give_roles(machine: &'static Machine) {
+    for partition in &machine.partitions {
+        for vcpu in &partition.plan.vcpus {
+            if let Some(cpu) = machine.cpu(vcpu.cpu) {
+                cpu.role.call_once(|| Role { partition, vcpu: vcpu.id });
+            }
+        }
+    }
+}
+
+/// Hands the console over to the housekeeping CPU and starts the partitions.
+fn begin(machine: &'static Machine) {
+    housekeeping::take_over(machine, log::hand_over());
+    for partition in machine.partitions.iter().filter(|partition| partition.plan.autostart) {
+        if let Err(why) = lifecycle::start(machine, partition) {
+            error!("partition {} is not started: {why}", partition.plan.name);
+        }
+    }
+}

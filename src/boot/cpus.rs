@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Makes each CPU's stack, address space and data, and starts the secondary ones by what the tree says of each.
+
+use log::error;
+
+use super::leak;
+use crate::addr::{PAGE_SIZE, Pa, Va};
+use crate::arch::mmu::{AddressSpace, MapError, Use};
+use crate::arch::secondary::{self, Translation};
+use crate::arch::smc::Firmware;
+use crate::arch::sysreg::{dsb_sy, sev};
+use crate::arch::{cache, timer};
+use crate::fault::RateLimiter;
+use crate::id::{Intid, VcpuId};
+use crate::irqchip;
+use crate::machine::Machine;
+use crate::machine::percpu::{Local, PerCpu};
+use crate::memory;
+use crate::plan::{Board, CpuEnable, CpuNode};
+use crate::vgic::CpuInterface;
+
+/// Pages of a CPU's stack.
+const STACK_PAGES: u64 = 4;
+/// Pages of the stack on which a CPU reports a fault of its own.
+const EMERGENCY_PAGES: u64 = 2;
+/// How long all secondary CPUs together may take to come up.
+const START_MILLISECONDS: u64 = 1000;
+
+/// A CPU's data and how it translates.
+pub struct Prepared {
+    /// Its data.
+    pub cpu: &'static PerCpu,
+    translation: Translation,
+}
+
+/// Makes the boot CPU's data, in the address space that it runs in.
+///
+/// # Errors
+///
+/// [`MapError::OutOfTables`].
+pub fn boot_cpu(space: &mut AddressSpace, node: &CpuNode, vcpu: Option<VcpuId>) -> Result<Prepared, MapError> {
+    prepare(space, node, vcpu, None)
+}
+
+/// Makes the data of a CPU that is to be started.
+///
+/// # Errors
+///
+/// [`MapError::OutOfTables`].
+pub fn secondary_cpu(space: &mut AddressSpace, node: &CpuNode, vcpu: Option<VcpuId>) -> Result<Prepared, MapError> {
+    let own = space.for_another_cpu()?;
+    prepare(space, node, vcpu, Some(own))
+}
+
+/// `space` is the boot CPU's, which shares the lower levels of the tables with all others.
+fn prepare(
+    space: &mut AddressSpace,
+    node: &CpuNode,
+    vcpu: Option<VcpuId>,
+    own: Option<AddressSpace>,
+) -> Result<Prepared, MapError> {
+    let emergency = stack(space, EMERGENCY_PAGES)?;
+    let stack = stack(space, STACK_PAGES)?;
+    let (window, translation) = match own {
+        Some(mut own) => (own.window()?, own.translation()),
+        None => (space.window()?, space.translation()),
+    };
+    let interface = CpuInterface::new(vcpu.unwrap_or_default(), irqchip::list_register_count());
+    // A burst of 16 records, then 10 a second.
+    let records = RateLimiter::new(16, timer::ticks(100));
+    let local = Local { interface, window, preparation: None, set_way: Default::default(), records };
+    let cpu = leak(PerCpu::new(node.id, node.mpidr, stack, emergency, local));
+    Ok(Prepared { cpu, translation })
+}
+
+/// Takes a stack with an inaccessible page below it; returns its top.
+fn stack(space: &mut AddressSpace, pages: u64) -> Result<Va, MapError> {
+    let bottom = memory::pages(pages + 1, 1).ok_or(MapError::OutOfTables)?;
+    space.unmap_page(bottom);
+    Ok(Va::new(bottom.get() + (pages + 1) * PAGE_SIZE))
+}
+
+/// Starts a secondary CPU by the method that the tree names. It is not waited for.
+///
+/// # Errors
+///
+/// A sentence that says why it cannot be started.
+pub fn start(
+    space: &mut AddressSpace,
+    board: &CpuNode,
+    prepared: &Prepared,
+    firmware: Option<Firmware>,
+) -> Result<(), &'static str> {
+    // SAFETY: the CPU has not been started, and the stack and data are its own.
+    unsafe {
+        secondary::announce(
+            prepared.cpu.id.index(),
+            prepared.cpu.mpidr,
+            prepared.cpu.stack_top(),
+            Va::new(core::ptr::from_ref(prepared.cpu) as u64),
+            prepared.translation,
+        );
+    }
+    match (board.enable, firmware) {
+        (CpuEnable::Psci, Some(firmware)) => {
+            firmware.cpu_on(prepared.cpu.mpidr, secondary::entry()).map_err(|_| "the firmware refused PSCI CPU_ON")
+        }
+        (CpuEnable::Psci, None) => Err("its enable-method is psci, but the tree has no /psci with method smc"),
+        (CpuEnable::SpinTable { release }, _) => release_spin_table(space, release),
+        (CpuEnable::Unknown, _) => Err("the tree names no enable-method that Septum knows"),
+    }
+}
+
+/// Writes the entry address to where the CPU looks for it, with its caches off, and wakes it.
+fn release_spin_table(space: &mut AddressSpace, release: Pa) -> Result<(), &'static str> {
+    let range = crate::addr::PaRange::new(release, 8).ok_or("its cpu-release-addr is not possible")?;
+    // Device memory, so that the write reaches memory itself.
+    if space.map(range, Use::Device).is_err() {
+        return Err("its cpu-release-addr cannot be mapped");
+    }
+    // SAFETY: the tree names this address for this purpose, and it was mapped just now.
+    unsafe { (release.get() as *mut u64).write_volatile(secondary::entry().get()) };
+    cache::clean_invalidate(Va::new(release.get()), 8);
+    dsb_sy();
+    sev();
+    Ok(())
+}
+
+/// Waits until all CPUs have arrived, or names those that have not.
+pub fn wait(machine: &Machine, board: &Board) {
+    let all = || machine.cpus.iter().all(|cpu| cpu.is_online());
+    if timer::wait_for(START_MILLISECONDS, all) {
+        return;
+    }
+    for cpu in machine.cpus.iter().filter(|cpu| !cpu.is_online()) {
+        let path = board.cpu(cpu.id).map_or("", |node| node.path.as_str());
+        match cpu.failure() {
+            Some(why) => error!("{} ({path}): {why}", cpu.id),
+            None => error!("{} ({path}, {}) did not come up within {START_MILLISECONDS} ms", cpu.id, cpu.mpidr),
+        }
+    }
+}
+
+/// What a CPU does first in Rust, with its MMU on. `timer` is the hypervisor's.
+pub fn arrive(this_cpu: &'static PerCpu, timer: Intid) {
+    this_cpu.install();
+    match irqchip::init_cpu(this_cpu.mpidr, timer) {
+        Ok(port) => this_cpu.set_online(port),
+        Err(why) => this_cpu.set_failed(why),
+    }
+}

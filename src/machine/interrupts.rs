@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Interrupts at run time: a physical interrupt becomes a list register, an access to the emulated interrupt controller
+//! or console becomes its effects. What is decided is decided in `vgic` and `device`; here it is carried out.
+
+use super::housekeeping;
+use super::partition::Partition;
+use super::percpu::{Local, Mail, PerCpu, Role};
+use super::{Machine, get};
+use crate::addr::Ipa;
+use crate::arch::timer;
+use crate::device::Line;
+use crate::device::pl011::Effect;
+use crate::exit::ExitReason;
+use crate::id::Intid;
+use crate::idregs::{GicInterface, Profile, Shown};
+use crate::irqchip;
+use crate::mmio::Width;
+use crate::plan::{Board, GuestGic, PartitionPlan};
+use crate::vgic::{
+    Control, Edit, Enabled, HwBits, HwChange, Level, Lr, Maintenance, Model, Patience, SgiRegister, VcpuMask, Vgic,
+    VgicConfig, VgicError,
+};
+
+/// How long one vCPU waits for another of its partition, in microseconds. The other's CPU answers an interrupt that its
+/// guest cannot mask, so that only a defect makes this pass.
+const PATIENCE_MICROSECONDS: u64 = 1000;
+/// The most interrupts that an idle CPU serves before it looks at its other work.
+const DRAIN_LIMIT: u32 = 64;
+
+/// The hardware as `vgic` sees it, from this CPU.
+struct Hardware {
+    machine: &'static Machine,
+    cpu: &'static PerCpu,
+    partition: &'static Partition,
+    deadline: Option<u64>,
+}
+
+impl Hardware {
+    fn new(machine: &'static Machine, cpu: &'static PerCpu, role: &Role) -> Self {
+        Self { machine, cpu, partition: role.partition, deadline: None }
+    }
+
+    /// Routes an owned SPI; it is disabled meanwhile, and stays so without a target.
+    fn route(&self, intid: Intid, target: Option<&PerCpu>, state: Enabled) {
+        let Some(port) = self.cpu.port() else { return };
+        let (word, mask) = (intid.index() / 32, 1 << (intid.get() % 32));
+        irqchip::change(port, &HwBits { word, disable: mask, ..HwBits::default() });
+        let Some(target) = target.and_then(PerCpu::port) else { return };
+        irqchip::route(intid, target);
+        if state == Enabled::Yes {
+            irqchip::enable(port, word, mask);
+        }
+    }
+}
+
+impl crate::vgic::Machine for Hardware {
+    #[inline(always)]
+    fn read_lr(&mut self, index: u32) -> Lr {
+        irqchip::read_lr(index)
+    }
+
+    #[inline(always)]
+    fn write_lr(&mut self, index: u32, lr: Lr) {
+        irqchip::write_lr(index, lr);
+    }
+
+    #[inline(always)]
+    fn free_lrs(&mut self) -> u32 {
+        irqchip::free_lrs()
+    }
+
+    fn control(&mut self) -> Control {
+        irqchip::control()
+    }
+
+    fn eoi_count(&mut self) -> u32 {
+        irqchip::eoi_count()
+    }
+
+    fn set_maintenance(&mut self, wanted: Maintenance) {
+        irqchip::set_maintenance(wanted);
+    }
+
+    fn change(&mut self, change: &HwChange) {
+        let Some(port) = self.cpu.port() else { return };
+        match change {
+            HwChange::None => {}
+            HwChange::Enable { word, mask } => irqchip::enable(port, *word, *mask),
+            HwChange::Bits(bits) => irqchip::change(port, bits),
+            HwChange::Route { intid, vcpu, state } => {
+                let planned = vcpu.and_then(|vcpu| self.partition.plan.vcpus.get(vcpu.index()));
+                self.route(*intid, planned.and_then(|vcpu| self.machine.cpu(vcpu.cpu)), *state);
+            }
+            HwChange::Config { word, mask, edge } => irqchip::configure(port, *word, *mask, *edge),
+        }
+    }
+
+    fn pending(&mut self, word: usize) -> u32 {
+        self.cpu.port().map_or(0, |port| irqchip::pending(port, word))
+    }
+
+    fn kick(&mut self, vcpus: VcpuMask) {
+        kick(self.machine, self.partition, vcpus);
+    }
+
+    fn pause(&mut self) -> Patience {
+        let now = timer::now();
+        let patience = timer::ticks(PATIENCE_MICROSECONDS) / 1000;
+        let deadline = *self.deadline.get_or_insert(now.saturating_add(patience));
+        core::hint::spin_loop();
+        if now < deadline { Patience::Left } else { Patience::Over }
+    }
+}
+
+/// Makes the CPUs of these vCPUs look at their interrupts.
+pub fn kick(machine: &Machine, partition: &Partition, vcpus: VcpuMask) {
+    for vcpu in vcpus.iter() {
+        let planned = partition.plan.vcpus.get(vcpu.index());
+        if let Some(cpu) = planned.and_then(|vcpu| machine.cpu(vcpu.cpu)) {
+            cpu.post(Mail::Interrupts);
+        }
+    }
+}
+
+/// Makes a partition's interrupt controller.
+///
+/// # Errors
+///
+/// See [`VgicError`].
+pub fn make_vgic(plan: &PartitionPlan, board: &Board) -> Result<Vgic, VgicError> {
+    let cpus: alloc::vec::Vec<_> = plan.vcpus.iter().map(|vcpu| vcpu.cpu).collect();
+    Vgic::new(&VgicConfig {
+        model: match plan.gic {
+            GuestGic::V2 { .. } => Model::V2,
+            GuestGic::V3 { .. } => Model::V3,
+        },
+        cpus: &cpus,
+        spi_words: irqchip::spi_words(),
+        priority_bits: irqchip::priority_bits(),
+        linked_ppis: 1 << board.timer.physical.intid.get() | 1 << board.timer.virtual_.intid.get(),
+        interrupts: &plan.interrupts,
+    })
+}
+
+/// Serves the physical interrupt that made this CPU leave its guest.
+pub fn serve(this_cpu: &'static PerCpu, local: &mut Local) {
+    serve_one(this_cpu, local);
+}
+
+/// Serves what is pending while no guest runs on this CPU.
+pub fn drain(this_cpu: &'static PerCpu, local: &mut Local) {
+    for _ in 0..DRAIN_LIMIT {
+        if serve_one(this_cpu, local) == Served::Nothing {
+            return;
+        }
+    }
+}
+
+/// Whether there was an interrupt.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Served {
+    One,
+    Nothing,
+}
+
+fn serve_one(this_cpu: &'static PerCpu, local: &mut Local) -> Served {
+    let interrupt = irqchip::acknowledge();
+    let Some(intid) = interrupt.intid() else { return Served::Nothing };
+    if let Some(role) = this_cpu.role.get() {
+        // The short way: an owned interrupt and a free list register.
+        let free = irqchip::free_lrs();
+        if let Some(lr) = local.interface.hardware_lr(&role.partition.vgic, intid).filter(|_| free != 0) {
+            irqchip::write_lr(free.trailing_zeros(), lr);
+            irqchip::drop_priority(interrupt);
+            this_cpu.counters.count(ExitReason::Irq);
+            return Served::One;
+        }
+    }
+    serve_slowly(this_cpu, local, intid, interrupt);
+    Served::One
+}
+
+/// Everything but an owned interrupt that finds a free list register.
+fn serve_slowly(this_cpu: &'static PerCpu, local: &mut Local, intid: Intid, interrupt: irqchip::Acknowledged) {
+    irqchip::drop_priority(interrupt);
+    let Some(machine) = get() else { return irqchip::deactivate(interrupt) };
+    if intid == irqchip::KICK {
+        irqchip::deactivate(interrupt);
+        this_cpu.counters.count(ExitReason::Kick);
+        return read_mail(machine, this_cpu, local);
+    }
+    if intid == machine.timer {
+        housekeeping::attend(machine, this_cpu);
+        return irqchip::deactivate(interrupt);
+    }
+    if machine.console == Some(intid) {
+        housekeeping::attend(machine, this_cpu);
+        return irqchip::deactivate(interrupt);
+    }
+    if let Some(role) = this_cpu.role.get() {
+        let mut hardware = Hardware::new(machine, this_cpu, role);
+        if irqchip::maintenance() == Some(intid) {
+            this_cpu.counters.count(ExitReason::Maintenance);
+            local.interface.refresh(&role.partition.vgic, &mut hardware, Edit::default());
+            return irqchip::deactivate(interrupt);
+        }
+        this_cpu.counters.count(ExitReason::Irq);
+        if local.interface.take_hardware(&role.partition.vgic, &mut hardware, intid) {
+            return;
+        }
+    }
+    // Nobody's: it does not come again.
+    if let Some(port) = this_cpu.port() {
+        let (word, mask) = (intid.index() / 32, 1 << (intid.get() % 32));
+        irqchip::change(port, &HwBits { word, disable: mask, ..HwBits::default() });
+    }
+    irqchip::deactivate(interrupt);
+}
+
+/// Does what the mail of this CPU asks for, but for the life cycle: that is looked at on the way out of every exit.
+fn read_mail(machine: &'static Machine, this_cpu: &'static PerCpu, local: &mut Local) {
+    let mail = this_cpu.take_mail();
+    if mail.has(Mail::Interrupts) {
+        if let Some(role) = this_cpu.role.get() {
+            let mut hardware = Hardware::new(machine, this_cpu, role);
+            local.interface.attend(&role.partition.vgic, &mut hardware);
+        }
+    }
+    if mail.has(Mail::Housekeeping) {
+        housekeeping::attend(machine, this_cpu);
+    }
+}
+
+/// Tells whether the guest has an interrupt in a list register.
+pub fn has_pending() -> bool {
+    let all = u32::MAX >> (32 - irqchip::list_register_count().clamp(1, 16));
+    irqchip::free_lrs() & all != all
+}
+
+/// A vCPU begins on this CPU: its virtual interface is as after a reset.
+pub fn begin(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role, local: &mut Local) {
+    irqchip::reset_virtual_interface();
+    local.interface.start(&role.partition.vgic, &mut Hardware::new(machine, this_cpu, role));
+}
+
+/// A vCPU ends on this CPU.
+pub fn end(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role, local: &mut Local) {
+    local.interface.stop(&role.partition.vgic, &mut Hardware::new(machine, this_cpu, role));
+    irqchip::reset_virtual_interface();
+}
+
+/// Cleans this CPU's private interrupts of the partition when it stops.
+pub fn clean_private(this_cpu: &PerCpu, partition: &Partition) {
+    if let Some(port) = this_cpu.port() {
+        irqchip::change(port, &HwBits::clean(0, partition.vgic.linked_ppis()));
+    }
+}
+
+/// Returns a partition's interrupts to the state after a reset: disabled, not pending, not active, triggered as the tree
+/// says, routed to its first CPU. None of its vCPUs runs.
+pub fn clean_partition(machine: &Machine, this_cpu: &PerCpu, partition: &Partition) {
+    let Some(port) = this_cpu.port() else { return };
+    let first = partition.plan.vcpus.first().and_then(|vcpu| machine.cpu(vcpu.cpu)).and_then(PerCpu::port);
+    for (word, mask, edge) in partition.vgic.owned_words() {
+        irqchip::change(port, &HwBits::clean(word, mask));
+        irqchip::configure(port, word, mask, edge);
+    }
+    for owned in &partition.plan.interrupts {
+        if let Some(target) = first {
+            irqchip::route(owned.intid, target);
+        }
+    }
+    partition.vgic.reset();
+    if let Some(console) = &partition.console {
+        console.device.reset();
+    }
+}
+
+/// Lets an emulated device answer an access; `value` is what a write stores. `None` where no device is.
+pub fn access(
+    machine: &'static Machine,
+    this_cpu: &'static PerCpu,
+    role: &Role,
+    local: &mut Local,
+    ipa: Ipa,
+    width: Width,
+    value: Option<u64>,
+) -> Option<u64> {
+    let partition = role.partition;
+    let mut hardware = Hardware::new(machine, this_cpu, role);
+    let (interface, vgic) = (&mut local.interface, &partition.vgic);
+    let (distributor, redistributors) = match partition.plan.gic {
+        GuestGic::V2 { distributor, .. } => (distributor, None),
+        GuestGic::V3 { distributor, redistributors } => (distributor, Some(redistributors)),
+    };
+    if distributor.contains(ipa) {
+        let offset = ipa.offset_from(distributor.start())?;
+        return Some(match value {
+            None => vgic.read_distributor(interface, &mut hardware, offset, width),
+            Some(value) => {
+                vgic.write_distributor(interface, &mut hardware, offset, width, value);
+                0
+            }
+        });
+    }
+    if let Some(frames) = redistributors.filter(|frames| frames.contains(ipa)) {
+        let offset = ipa.offset_from(frames.start())?;
+        return Some(match value {
+            None => vgic.read_redistributor(interface, &mut hardware, offset, width),
+            Some(value) => {
+                vgic.write_redistributor(interface, &mut hardware, offset, width, value);
+                0
+            }
+        });
+    }
+    let planned = partition.plan.console.filter(|console| console.range.contains(ipa))?;
+    let console = partition.console.as_ref()?;
+    let offset = ipa.offset_from(planned.range.start())?;
+    let mut effect = Effect::None;
+    let answer = {
+        // Only vCPUs of this partition take this lock, for the few instructions of one register access.
+        let _one_at_a_time = console.registers.lock();
+        match value {
+            None => console.device.read(offset, width),
+            Some(value) => {
+                effect = console.device.write(offset, width, value);
+                0
+            }
+        }
+    };
+    console.device.settle(|line| vgic.set_own_line(interface, &mut hardware, planned.intid, level(line)));
+    if effect == Effect::Output {
+        housekeeping::notify(machine);
+    }
+    Some(answer)
+}
+
+/// Raises or lowers the line of a partition's console from the housekeeping CPU.
+pub fn settle_console(machine: &Machine, partition: &Partition) {
+    let (Some(console), Some(planned)) = (&partition.console, partition.plan.console) else { return };
+    console.device.settle(|line| kick(machine, partition, partition.vgic.set_line(planned.intid, level(line))));
+}
+
+const fn level(line: Line) -> Level {
+    match line {
+        Line::Low => Level::Low,
+        Line::High => Level::High,
+    }
+}
+
+/// Sends the SGIs that a guest asked for by a system register.
+pub fn sgi(
+    machine: &'static Machine,
+    this_cpu: &'static PerCpu,
+    role: &Role,
+    local: &mut Local,
+    register: SgiRegister,
+    value: u64,
+) {
+    let mut hardware = Hardware::new(machine, this_cpu, role);
+    role.partition.vgic.send_sgi(&mut local.interface, &mut hardware, register, value);
+}
+
+/// Carries out a trapped write to ICC_DIR_EL1.
+pub fn deactivate(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role, local: &mut Local, value: u64) {
+    let mut hardware = Hardware::new(machine, this_cpu, role);
+    let intid = Intid::new((value & 0xff_ffff) as u32);
+    role.partition.vgic.deactivate(&mut local.interface, &mut hardware, intid);
+}
+
+/// Returns what the ID registers of a partition depend on.
+pub fn profile(machine: &Machine, partition: &Partition) -> Profile {
+    Profile {
+        ipa_bits: partition.stage2.geometry().ipa_bits,
+        gic: match partition.plan.gic {
+            GuestGic::V2 { .. } => GicInterface::Memory,
+            GuestGic::V3 { .. } => GicInterface::SystemRegisters,
+        },
+        pauth: if machine.features.pauth { Shown::Yes } else { Shown::No },
+    }
+}

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Starting, stopping and restarting partitions: carries out what `partition::Lifecycle` decides. A request never
+//! waits; each CPU of the partition does its own part when its mail reaches it.
+
+use super::percpu::{Local, Mail, PerCpu, Role};
+use super::prepare::{Preparation, Progress};
+use super::{Machine, housekeeping, interrupts, partition::Partition};
+use crate::addr::Pa;
+use crate::arch::mmu::Use;
+use crate::arch::{timer, vcpu};
+use crate::exit::StopReason;
+use crate::id::{CpuId, VcpuId};
+use crate::partition::{Entry, Next, Power, State};
+use crate::plan::{Dma, DmaQuiesce};
+
+/// Whether a CPU has more to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attention {
+    /// Call again.
+    More,
+    /// Nothing to do until the next interrupt.
+    Done,
+}
+
+/// Why a partition was not started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartError<'a> {
+    /// It is not off.
+    NotOff(State),
+    /// This CPU of it did not come up.
+    MissingCpu(CpuId),
+    /// This bus master of it cannot be stopped, and may still write to its memory.
+    UnstoppableMaster(&'a str),
+}
+
+/// Asks for a start of a partition that is off.
+///
+/// # Errors
+///
+/// See [`StartError`].
+pub fn start<'a>(machine: &'static Machine, partition: &'a Partition) -> Result<(), StartError<'a>> {
+    let missing = |cpu: CpuId| !machine.cpu(cpu).is_some_and(PerCpu::is_online);
+    if let Some(vcpu) = partition.plan.vcpus.iter().find(|vcpu| missing(vcpu.cpu)) {
+        return Err(StartError::MissingCpu(vcpu.cpu));
+    }
+    let ran_before = partition.life.generation() > 0;
+    if let Some(path) = partition.unstoppable_master().filter(|_| ran_before) {
+        return Err(StartError::UnstoppableMaster(path));
+    }
+    if !partition.life.request_start() {
+        return Err(StartError::NotOff(partition.life.state()));
+    }
+    tell_first(machine, partition);
+    Ok(())
+}
+
+/// Asks for a stop of a running partition, and for a restart after it if `next` says so and nothing stands against it.
+/// Tells whether this request won.
+pub fn stop(machine: &'static Machine, partition: &Partition, next: Next, reason: StopReason) -> bool {
+    let refused = next == Next::Restart && partition.unstoppable_master().is_some();
+    let next = if refused { Next::Off } else { next };
+    if !partition.life.request_stop(next) {
+        return false;
+    }
+    partition.set_last_stop(reason);
+    for vcpu in &partition.plan.vcpus {
+        if let Some(cpu) = machine.cpu(vcpu.cpu) {
+            cpu.post(Mail::Lifecycle);
+        }
+    }
+    true
+}
+
+fn tell_first(machine: &'static Machine, partition: &Partition) {
+    let first = partition.plan.vcpus.first();
+    if let Some(cpu) = first.and_then(|vcpu| machine.cpu(vcpu.cpu)) {
+        cpu.post(Mail::Lifecycle);
+    }
+}
+
+/// Does what the life cycle of this CPU's partition wants of an idle CPU. Does not return when it enters the guest.
+pub fn attend(this_cpu: &'static PerCpu, local: &mut Local) -> Attention {
+    let (Some(machine), Some(role)) = (super::get(), this_cpu.role.get()) else { return Attention::Done };
+    match role.partition.life.state() {
+        State::Off => Attention::Done,
+        State::Preparing if role.vcpu == VcpuId::new(0) => prepare(machine, this_cpu, role, local),
+        State::Preparing => Attention::Done,
+        State::Running => run(machine, this_cpu, role, local),
+        State::Stopping(_) => acknowledge(machine, this_cpu, role, local),
+    }
+}
+
+/// Prepares the partition by one step; at the end its first vCPU begins.
+fn prepare(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role, local: &mut Local) -> Attention {
+    let partition = role.partition;
+    let generation = partition.life.generation();
+    let Local { preparation, window, .. } = local;
+    let current = preparation.take().filter(|p| p.generation == generation);
+    let mut current = current.unwrap_or_else(|| Preparation::new(generation));
+    // SAFETY: the bundle was mapped read-only at boot and nobody writes it.
+    let bundle = unsafe { super::bytes(machine.bundle) };
+    match current.step(&partition.plan, bundle, window) {
+        Progress::More => {
+            *preparation = Some(current);
+            Attention::More
+        }
+        Progress::Failed => {
+            partition.set_last_stop(StopReason::LoadFailed);
+            partition.life.abandon();
+            housekeeping::notify(machine);
+            Attention::Done
+        }
+        Progress::Ready => {
+            interrupts::clean_partition(machine, this_cpu, partition);
+            if !partition.life.begin() {
+                return Attention::Done;
+            }
+            housekeeping::notify(machine);
+            let tree = partition.plan.device_tree.as_ref().map_or(0, |tree| tree.ipa.get());
+            enter(machine, this_cpu, role, local, Entry { pc: partition.plan.entry, context: tree })
+        }
+    }
+}
+
+/// Takes up a CPU_ON; stops the partition when no vCPU is left that could ever run again.
+fn run(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role, local: &mut Local) -> Attention {
+    let partition = role.partition;
+    if let Some(entry) = partition.life.take_on(role.vcpu) {
+        enter(machine, this_cpu, role, local, entry);
+    }
+    let off = |id| partition.life.power(id) == Some(Power::Off);
+    if partition.plan.vcpus.iter().all(|vcpu| off(vcpu.id)) {
+        stop(machine, partition, Next::Off, StopReason::LastCpuOff);
+        return Attention::More;
+    }
+    Attention::Done
+}
+
+/// Gives this CPU's vCPU the state after reset and enters it.
+fn enter(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role, local: &mut Local, entry: Entry) -> ! {
+    vcpu::reset(&machine.features);
+    vcpu::confine(&machine.features, role.partition.confinement, role.vcpu);
+    interrupts::begin(machine, this_cpu, role, local);
+    // SAFETY: the lines above gave this CPU the state that `enter` asks for, and the idle loop's stack is not needed.
+    unsafe { vcpu::enter(entry, this_cpu.stack_top()) }
+}
+
+/// This CPU has left the guest: cleans what is its own and acknowledges the stop. The last CPU finishes it.
+fn acknowledge(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role, local: &mut Local) -> Attention {
+    let partition = role.partition;
+    let bit = 1_u32.checked_shl(u32::from(role.vcpu.get())).unwrap_or(0);
+    if partition.life.unacknowledged() & bit == 0 {
+        return Attention::Done;
+    }
+    vcpu::reset(&machine.features);
+    interrupts::end(machine, this_cpu, role, local);
+    interrupts::clean_private(this_cpu, partition);
+    let Some(next) = partition.life.acknowledge(role.vcpu) else { return Attention::Done };
+    let next = if quiesce_masters(partition, local) { next } else { Next::Off };
+    interrupts::clean_partition(machine, this_cpu, partition);
+    vcpu::invalidate_vmid(partition.confinement);
+    if next == Next::Restart {
+        partition.count_restart();
+    }
+    partition.life.finish_stop(next);
+    tell_first(machine, partition);
+    housekeeping::notify(machine);
+    Attention::More
+}
+
+/// Stops the bus masters of a partition, so that no late access of theirs reaches a fresh image. Tells whether all
+/// did stop.
+fn quiesce_masters(partition: &Partition, local: &mut Local) -> bool {
+    let mut all_stopped = true;
+    for device in &partition.plan.devices {
+        let Some(registers) = device.registers.first() else { continue };
+        all_stopped &= match device.dma {
+            Dma::None => true,
+            Dma::Unprotected(DmaQuiesce::Unknown) => false,
+            Dma::Unprotected(DmaQuiesce::VirtioMmio) => reset_virtio(registers.start(), local),
+        };
+    }
+    all_stopped
+}
+
+/// Resets a virtio-mmio device: write 0 to Status, wait until it reads 0 (Virtio 1.2, 4.2.2.1).
+fn reset_virtio(registers: Pa, local: &mut Local) -> bool {
+    const STATUS: u64 = 0x70;
+    local.window.with(registers, 0x100, Use::Device, |va| {
+        let status = (va.get() + STATUS) as *mut u32;
+        // SAFETY: the window maps the device's registers, which no vCPU uses any more.
+        unsafe { status.write_volatile(0) };
+        // SAFETY: as above.
+        timer::wait_for(10, || unsafe { status.read_volatile() } == 0)
+    })
+}
+
+impl core::fmt::Display for StartError<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::MissingCpu(cpu) => write!(f, "its {cpu} did not come up"),
+            Self::NotOff(_) => write!(f, "it is not off"),
+            Self::UnstoppableMaster(path) => {
+                write!(f, "{path} is a bus master that cannot be stopped and may still write to its memory; reset the machine")
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A partition as it runs: its plan, and what of it changes.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use spin::Mutex;
+
+use crate::arch::vcpu::Confinement;
+use crate::device::pl011::Pl011;
+use crate::exit::StopReason;
+use crate::fault::FaultWindow;
+use crate::partition::Lifecycle;
+use crate::plan::{Dma, DmaQuiesce, PartitionPlan};
+use crate::stage2::Stage2;
+use crate::vgic::Vgic;
+
+/// A partition of the running machine.
+pub struct Partition {
+    /// Its plan, immutable.
+    pub plan: PartitionPlan,
+    /// Who of it runs.
+    pub life: Lifecycle,
+    /// Its interrupt controller.
+    pub vgic: Vgic,
+    /// Its stage 2.
+    pub confinement: Confinement,
+    /// Its tables.
+    pub stage2: Stage2,
+    /// Its console.
+    pub console: Option<Console>,
+    /// How often it was restarted for a fault; locked only by its own CPUs, for a few instructions.
+    pub faults: Mutex<FaultWindow>,
+    restarts: AtomicU32,
+    last_stop: Mutex<Option<StopReason>>,
+}
+
+/// An emulated console. Register accesses of the partition's vCPUs take the lock; the housekeeping CPU takes output
+/// and hands in input without it.
+pub struct Console {
+    /// The registers.
+    pub registers: Mutex<()>,
+    /// The device.
+    pub device: Pl011,
+}
+
+impl Partition {
+    /// Makes a partition that is off.
+    pub fn new(
+        plan: PartitionPlan,
+        vgic: Vgic,
+        confinement: Confinement,
+        stage2: Stage2,
+        console: Option<Console>,
+        faults: FaultWindow,
+    ) -> Self {
+        Self {
+            life: Lifecycle::new(plan.vcpus.len()),
+            plan,
+            vgic,
+            confinement,
+            stage2,
+            console,
+            faults: Mutex::new(faults),
+            restarts: AtomicU32::new(0),
+            last_stop: Mutex::new(None),
+        }
+    }
+
+    /// Counts a restart.
+    pub fn count_restart(&self) {
+        self.restarts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how many times it was restarted.
+    pub fn restarts(&self) -> u32 {
+        self.restarts.load(Ordering::Relaxed)
+    }
+
+    /// Remembers why it was stopped.
+    pub fn set_last_stop(&self, reason: StopReason) {
+        *self.last_stop.lock() = Some(reason);
+    }
+
+    /// Returns why it was stopped last.
+    pub fn last_stop(&self) -> Option<StopReason> {
+        *self.last_stop.lock()
+    }
+
+    /// Returns the path of a bus master that cannot be stopped, if it has one: then its memory must not be used again.
+    pub fn unstoppable_master(&self) -> Option<&str> {
+        let unstoppable = |device: &&crate::plan::DevicePlan| device.dma == Dma::Unprotected(DmaQuiesce::Unknown);
+        self.plan.devices.iter().find(unstoppable).map(|device| device.path.as_str())
+    }
+}

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What each CPU has for itself. TPIDR_EL2 points to it.
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use super::partition::Partition;
+use super::prepare::Preparation;
+use crate::addr::Va;
+use crate::arch::mmu::Window;
+use crate::exit::ExitCounters;
+use crate::fault::{RateLimiter, RecordRing};
+use crate::id::{CpuId, Mpidr, VcpuId};
+use crate::irqchip;
+use crate::vgic::CpuInterface;
+use crate::{read_sysreg, write_sysreg};
+
+/// A reason to look up from the guest; bits of [`PerCpu::mail`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mail {
+    /// The partition's life cycle changed: a start, a CPU_ON or a stop.
+    Lifecycle,
+    /// An interrupt of the vCPU was raised or recalled elsewhere.
+    Interrupts,
+    /// There is something to print or to answer (housekeeping CPU only).
+    Housekeeping,
+}
+
+impl Mail {
+    const fn bit(self) -> u32 {
+        match self {
+            Self::Lifecycle => 1,
+            Self::Interrupts => 2,
+            Self::Housekeeping => 4,
+        }
+    }
+}
+
+/// Mail that was taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Mails(u32);
+
+impl Mails {
+    /// Tells whether this kind was among them.
+    pub const fn has(self, mail: Mail) -> bool {
+        self.0 & mail.bit() != 0
+    }
+}
+
+/// The vCPU that a CPU is dedicated to.
+#[derive(Clone, Copy)]
+pub struct Role {
+    /// Its partition.
+    pub partition: &'static Partition,
+    /// Its id there.
+    pub vcpu: VcpuId,
+}
+
+/// What a CPU alone touches, between exits and in them.
+pub struct Local {
+    /// The shadow of the virtual CPU interface.
+    pub interface: CpuInterface,
+    /// This CPU's way to guest memory.
+    pub window: Window,
+    /// The preparation of the partition that this CPU works on.
+    pub preparation: Option<Preparation>,
+    /// Progress of a clean by set and way.
+    pub set_way: super::setway::Progress,
+    /// How many records it may leave.
+    pub records: RateLimiter,
+}
+
+/// One CPU's data. The emergency stack stands first: the vectors know its place.
+#[repr(C)]
+pub struct PerCpu {
+    emergency_stack_top: u64,
+    stack_top: Va,
+    /// Its place in the tree.
+    pub id: CpuId,
+    /// Its affinity.
+    pub mpidr: Mpidr,
+    /// The vCPU it is dedicated to; set once, before the CPU is started.
+    pub role: spin::Once<Role>,
+    port: spin::Once<irqchip::Port>,
+    failure: spin::Once<irqchip::InitError>,
+    mail: AtomicU32,
+    online: AtomicBool,
+    /// Exits of its vCPU.
+    pub counters: ExitCounters,
+    /// What it has to report; the housekeeping CPU reads it.
+    pub records: RecordRing,
+    local: UnsafeCell<Local>,
+}
+
+// SAFETY: `local` is touched by the CPU itself only (see `local`); the rest is atomic or immutable.
+unsafe impl Sync for PerCpu {}
+
+impl PerCpu {
+    /// Makes the data of a CPU that does not run yet.
+    pub fn new(id: CpuId, mpidr: Mpidr, stack_top: Va, emergency_stack_top: Va, local: Local) -> Self {
+        Self {
+            emergency_stack_top: emergency_stack_top.get(),
+            stack_top,
+            id,
+            mpidr,
+            role: spin::Once::new(),
+            port: spin::Once::new(),
+            failure: spin::Once::new(),
+            mail: AtomicU32::new(0),
+            online: AtomicBool::new(false),
+            counters: ExitCounters::new(),
+            records: RecordRing::new(),
+            local: UnsafeCell::new(local),
+        }
+    }
+
+    /// Makes this the calling CPU's data.
+    pub fn install(&'static self) {
+        write_sysreg!("tpidr_el2", core::ptr::from_ref(self) as u64);
+    }
+
+    /// Returns the calling CPU's data, or `None` before [`Self::install`].
+    pub fn try_current() -> Option<&'static Self> {
+        let pointer = read_sysreg!("tpidr_el2") as *const Self;
+        // SAFETY: TPIDR_EL2 is 0 (set so by entry) or what `install` wrote; guests cannot write it.
+        unsafe { pointer.as_ref() }
+    }
+
+    /// Returns the calling CPU's data. Only in exits and after [`Self::install`].
+    pub fn current() -> &'static Self {
+        let pointer = read_sysreg!("tpidr_el2") as *const Self;
+        // SAFETY: the CPU runs guests or idles only after `install` wrote TPIDR_EL2, and guests cannot write it.
+        unsafe { &*pointer }
+    }
+
+    /// Returns what this CPU alone touches.
+    ///
+    /// # Safety
+    ///
+    /// `self` is the calling CPU's data, and no other result of this function is alive: an exit handler takes it once
+    /// and hands it down.
+    #[expect(clippy::mut_from_ref, reason = "one CPU, one handler, no nesting")]
+    pub unsafe fn local(&self) -> &mut Local {
+        // SAFETY: as the caller ensures.
+        unsafe { &mut *self.local.get() }
+    }
+
+    /// Returns the top of its stack.
+    pub fn stack_top(&self) -> Va {
+        self.stack_top
+    }
+
+    /// Leaves mail and interrupts the CPU. Never waits.
+    pub fn post(&self, mail: Mail) {
+        // The mail is visible before the interrupt is raised: `kick` orders stores before it.
+        let before = self.mail.fetch_or(mail.bit(), Ordering::SeqCst);
+        if before & mail.bit() == 0 {
+            if let Some(port) = self.port() {
+                irqchip::kick(port);
+            }
+        }
+    }
+
+    /// Takes all mail.
+    pub fn take_mail(&self) -> Mails {
+        Mails(self.mail.swap(0, Ordering::SeqCst))
+    }
+
+    /// Returns how the interrupt controller reaches it, once it runs.
+    #[inline(always)]
+    pub fn port(&self) -> Option<&irqchip::Port> {
+        self.port.get()
+    }
+
+    /// Reports that the CPU runs, and how the interrupt controller reaches it.
+    pub fn set_online(&self, port: irqchip::Port) {
+        self.port.call_once(|| port);
+        self.online.store(true, Ordering::SeqCst);
+    }
+
+    /// Reports that the CPU cannot be used.
+    pub fn set_failed(&self, why: irqchip::InitError) {
+        self.failure.call_once(|| why);
+    }
+
+    /// Returns why the CPU cannot be used, if it has said so.
+    pub fn failure(&self) -> Option<irqchip::InitError> {
+        self.failure.get().copied()
+    }
+
+    /// Tells whether the CPU runs.
+    pub fn is_online(&self) -> bool {
+        self.online.load(Ordering::SeqCst)
+    }
+}
