@@ -4,6 +4,8 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
 
@@ -45,6 +47,14 @@ pub fn cache() -> Result<PathBuf> {
     Ok(PathBuf::from(home).join(".cache/septum"))
 }
 
+/// Returns a name beside `path` for what is not finished yet; no other thread or process gets the same.
+pub fn partial(path: &Path) -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.{}.part", process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+    PathBuf::from(name)
+}
+
 /// Writes a file under another name first and renames it, so that nobody sees half of it.
 ///
 /// # Errors
@@ -53,8 +63,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
     }
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(format!(".{}.part", std::process::id()));
+    let partial = partial(path);
     fs::write(&partial, bytes).with_context(|| format!("cannot write {}", path.display()))?;
     fs::rename(&partial, path).with_context(|| format!("cannot write {}", path.display()))
 }

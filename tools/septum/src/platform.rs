@@ -93,8 +93,18 @@ pub struct MachineArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub smp: Option<u32>,
     /// RAM, such as 512M or 4G
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = whole_mebibytes)]
     pub memory: Option<Size>,
+}
+
+/// Reads a size that is a multiple of 1 MiB and more than 0; QEMU would count a bare number in MiB.
+fn whole_mebibytes(text: &str) -> Result<Size, String> {
+    let size: Size = text.parse()?;
+    match size.bytes() {
+        0 => Err("a machine needs RAM".to_owned()),
+        bytes if bytes.is_multiple_of(1 << 20) => Ok(size),
+        _ => Err(format!("`{text}` is not a multiple of 1M")),
+    }
 }
 
 impl Board {
@@ -152,8 +162,7 @@ impl Board {
             "-smp".to_owned(),
             machine.smp.to_string(),
             "-m".to_owned(),
-            // Without a unit QEMU counts in MiB.
-            format!("{}K", machine.memory.bytes() >> 10),
+            machine.memory.to_string(),
             "-nodefaults".to_owned(),
             "-display".to_owned(),
             "none".to_owned(),
@@ -200,12 +209,12 @@ pub fn reference_tree(board: &Board, machine: &Machine) -> Result<Vec<u8>> {
     if let Ok(tree) = fs::read(&path) {
         return Ok(tree);
     }
-    let partial = path.with_extension(format!("{}.part", std::process::id()));
+    let partial = paths::partial(&path);
     fs::create_dir_all(path.parent().unwrap_or(paths::root()))?;
     let output = Command::new(&board.qemu.program)
         .args(&arguments)
         .arg("-M")
-        .arg(format!("dumpdtb={}", partial.display()))
+        .arg(format!("dumpdtb={}", partial.display().to_string().replace(',', ",,")))
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("cannot run {}", board.qemu.program))?;

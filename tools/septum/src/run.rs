@@ -62,16 +62,24 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
             pack::bundle(&config, &args.machine)?
         }
     };
-    let mut machine = Machine::new(&bootable.board, &bootable.machine)?;
-    let image = match &args.image {
-        Some(image) => image.clone(),
-        None => firmware::build_firmware()?,
-    };
-    machine = machine.kernel(&image).initrd(&bootable.bundle).args(bootable.qemu_args);
+    let mut machine = machine(bootable, args.image.as_deref())?;
     if args.icount {
         machine = machine.icount();
     }
     boot(&machine.args(args.qemu.iter().cloned()), &args.until, args.timeout.map(Duration::from_secs))
+}
+
+/// Makes the machine that boots a bundle, with `image` or else with the firmware, which is built.
+///
+/// # Errors
+/// When QEMU is missing or too old, or the firmware does not build.
+pub fn machine(bootable: Bootable, image: Option<&Path>) -> Result<Machine> {
+    let machine = Machine::new(&bootable.board, &bootable.machine)?;
+    let image = match image {
+        Some(image) => image.to_owned(),
+        None => firmware::build_firmware()?,
+    };
+    Ok(machine.kernel(&image).initrd(&bootable.bundle).args(bootable.qemu_args))
 }
 
 /// Describes a bundle that was made elsewhere.
