@@ -5,6 +5,7 @@ pub mod bench;
 pub mod canary;
 pub mod fault;
 pub mod heartbeat;
+pub mod hostile;
 pub mod psci;
 pub mod ticker;
 pub mod vgic;
