@@ -260,7 +260,7 @@ proptest! {
         let mut cuts = cuts.into_iter().cycle();
         let mut expected: [Vec<String>; 3] = Default::default();
         for (source, line) in &lines {
-            desk.inputs[*source].extend(line.bytes().chain([b'\n']));
+            desk.inputs[*source].extend(line.bytes().chain(*b"\n"));
             expected[*source].push(line.clone());
             desk.pump(cuts.next().unwrap());
         }

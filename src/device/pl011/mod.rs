@@ -11,66 +11,15 @@
 //! [`OUTPUT_SIZE`](crate::console::OUTPUT_SIZE) bytes, of which the last 32 free ones are the FIFO. So a guest sees TXFF
 //! only when the shared UART is far behind.
 
+mod registers;
+
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
+
+use registers::*;
 
 use super::Line;
 use crate::console::{ByteSource, OUTPUT_SIZE, Pushed, Ring};
 use crate::mmio::Width;
-
-const UARTDR: u64 = 0x000;
-const UARTRSR: u64 = 0x004;
-const UARTFR: u64 = 0x018;
-const UARTILPR: u64 = 0x020;
-const UARTIBRD: u64 = 0x024;
-const UARTFBRD: u64 = 0x028;
-const UARTLCR_H: u64 = 0x02c;
-const UARTCR: u64 = 0x030;
-const UARTIFLS: u64 = 0x034;
-const UARTIMSC: u64 = 0x038;
-const UARTRIS: u64 = 0x03c;
-const UARTMIS: u64 = 0x040;
-const UARTICR: u64 = 0x044;
-const UARTDMACR: u64 = 0x048;
-const PERIPH_ID: u64 = 0xfe0;
-const PCELL_ID: u64 = 0xff0;
-
-/// UARTDR.OE: bytes were lost before this one.
-const DR_OE: u32 = 1 << 11;
-/// UARTRSR.OE.
-const RSR_OE: u32 = 1 << 3;
-
-const FR_CTS: u32 = 1 << 0;
-const FR_DSR: u32 = 1 << 1;
-const FR_DCD: u32 = 1 << 2;
-const FR_BUSY: u32 = 1 << 3;
-const FR_RXFE: u32 = 1 << 4;
-const FR_TXFF: u32 = 1 << 5;
-const FR_RXFF: u32 = 1 << 6;
-const FR_TXFE: u32 = 1 << 7;
-const FR_RI: u32 = 1 << 8;
-
-const LCR_FEN: u32 = 1 << 4;
-const CR_LBE: u32 = 1 << 7;
-const CR_DTR: u32 = 1 << 10;
-const CR_RTS: u32 = 1 << 11;
-const CR_OUT1: u32 = 1 << 12;
-const CR_OUT2: u32 = 1 << 13;
-/// TXE and RXE; the UART itself is disabled.
-const CR_RESET: u32 = 0x0300;
-/// Both triggers at half full.
-const IFLS_RESET: u32 = 0x12;
-
-/// UARTRIS: the receive FIFO has reached its trigger.
-const INT_RX: u32 = 1 << 4;
-/// UARTRIS: the transmit FIFO has fallen to its trigger.
-const INT_TX: u32 = 1 << 5;
-/// UARTRIS: received data waits.
-const INT_RT: u32 = 1 << 6;
-/// UARTRIS: bytes were lost.
-const INT_OE: u32 = 1 << 10;
-
-/// Bytes of each FIFO.
-const DEPTH: usize = 32;
 
 /// What a register write asks of the shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -391,34 +340,5 @@ impl Default for Pl011 {
     }
 }
 
-/// Returns the bytes of a trigger level: 1/8, 1/4, 1/2, 3/4 or 7/8 of the FIFO; reserved ones are 1/2.
-const fn trigger(select: u32) -> usize {
-    match select & 7 {
-        0 => DEPTH / 8,
-        1 => DEPTH / 4,
-        3 => DEPTH / 4 * 3,
-        4 => DEPTH / 8 * 7,
-        _ => DEPTH / 2,
-    }
-}
-
-/// Returns UARTPeriphID0-3 and UARTPCellID0-3.
-const fn identification(offset: u64) -> u32 {
-    const { assert!(PCELL_ID == PERIPH_ID + 0x10) };
-    match offset.wrapping_sub(PERIPH_ID) {
-        0x00 => 0x11,
-        0x04 => 0x10,
-        // Revision 3 is r1p5, the one with 32 bytes of FIFO.
-        0x08 => 0x34,
-        0x0c => 0x00,
-        0x10 => 0x0d,
-        0x14 => 0xf0,
-        0x18 => 0x05,
-        0x1c => 0xb1,
-        _ => 0,
-    }
-}
-
 #[cfg(test)]
-#[path = "pl011_tests.rs"]
 mod tests;

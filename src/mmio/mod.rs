@@ -3,6 +3,12 @@
 //! D24.2). Pure bit work, total over every value. What follows from it is decided in [`crate::fault`] and by the
 //! devices.
 
+mod class;
+mod system;
+
+pub use class::ExceptionClass;
+pub use system::{SystemAccess, SystemRegister, Wait, decode_system_access, decode_wait};
+
 use crate::addr::Ipa;
 use crate::exit::Direction;
 
@@ -271,183 +277,10 @@ pub const fn instruction_bytes(esr: u64) -> u64 {
     if esr & IL != 0 { 4 } else { 2 }
 }
 
-/// An exception class, ESR_EL2.EC: those that a guest at EL1 or EL0 can cause at EL2, by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExceptionClass {
-    /// 0x00: unknown reason.
-    Unknown,
-    /// 0x01: WFI, WFE, WFIT or WFET.
-    Wfx,
-    /// 0x03-0x06, 0x08 and 0x0c: coprocessor accesses of AArch32.
-    Coprocessor,
-    /// 0x07: FP, SIMD, SVE or SME access.
-    FloatingPoint,
-    /// 0x09: pointer authentication.
-    PointerAuthentication,
-    /// 0x0a: LD64B and its kind; 0x14: 128-bit registers; other rarely met traps of instructions.
-    OtherInstruction,
-    /// 0x0e: illegal execution state.
-    IllegalState,
-    /// 0x12: HVC from AArch32.
-    Hvc32,
-    /// 0x13: SMC from AArch32.
-    Smc32,
-    /// 0x16: HVC.
-    Hvc64,
-    /// 0x17: SMC.
-    Smc64,
-    /// 0x18: MSR, MRS or a system instruction.
-    SystemRegister,
-    /// 0x19: SVE access.
-    Sve,
-    /// 0x1a: ERET of nested virtualization.
-    Eret,
-    /// 0x1d: SME access.
-    Sme,
-    /// 0x20: instruction abort.
-    InstructionAbort,
-    /// 0x22: PC alignment; 0x26: SP alignment.
-    Alignment,
-    /// 0x24: data abort.
-    DataAbort,
-    /// 0x2f: SError.
-    SError,
-    /// 0x30-0x35, 0x38, 0x3a and 0x3c: debug exceptions.
-    Debug,
-    /// Any other: classes of EL2's own exceptions, and unallocated ones.
-    Other(u8),
-}
-
-impl ExceptionClass {
-    /// Returns the class of a syndrome.
-    #[inline(always)]
-    pub fn of(esr: u64) -> Self {
-        match byte((esr >> 26) & 0x3f) {
-            0x00 => Self::Unknown,
-            0x01 => Self::Wfx,
-            0x03..=0x06 | 0x08 | 0x0c => Self::Coprocessor,
-            0x07 => Self::FloatingPoint,
-            0x09 => Self::PointerAuthentication,
-            0x0a | 0x14 | 0x27 | 0x2d => Self::OtherInstruction,
-            0x0e => Self::IllegalState,
-            0x12 => Self::Hvc32,
-            0x13 => Self::Smc32,
-            0x16 => Self::Hvc64,
-            0x17 => Self::Smc64,
-            0x18 => Self::SystemRegister,
-            0x19 => Self::Sve,
-            0x1a => Self::Eret,
-            0x1d => Self::Sme,
-            0x20 => Self::InstructionAbort,
-            0x22 | 0x26 => Self::Alignment,
-            0x24 => Self::DataAbort,
-            0x2f => Self::SError,
-            0x30..=0x35 | 0x38 | 0x3a | 0x3c => Self::Debug,
-            class => Self::Other(class),
-        }
-    }
-}
-
-/// A system register or system instruction, by its encoding.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SystemRegister(u32);
-
-impl SystemRegister {
-    /// The bits of the ISS of EC 0x18 that name the register: all but Rt and the direction.
-    const NAMING: u64 = 0x003f_fc1e;
-
-    /// Returns the register `S<op0>_<op1>_C<crn>_C<crm>_<op2>`; of each number the bits that the encoding has count.
-    pub const fn new(op0: u32, op1: u32, crn: u32, crm: u32, op2: u32) -> Self {
-        Self(((op0 & 3) << 20) | ((op2 & 7) << 17) | ((op1 & 7) << 14) | ((crn & 15) << 10) | ((crm & 15) << 1))
-    }
-
-    /// Returns op0.
-    pub const fn op0(self) -> u32 {
-        (self.0 >> 20) & 3
-    }
-
-    /// Returns op1.
-    pub const fn op1(self) -> u32 {
-        (self.0 >> 14) & 7
-    }
-
-    /// Returns CRn.
-    pub const fn crn(self) -> u32 {
-        (self.0 >> 10) & 15
-    }
-
-    /// Returns CRm.
-    pub const fn crm(self) -> u32 {
-        (self.0 >> 1) & 15
-    }
-
-    /// Returns op2.
-    pub const fn op2(self) -> u32 {
-        (self.0 >> 17) & 7
-    }
-}
-
-impl core::fmt::Debug for SystemRegister {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "S{}_{}_C{}_C{}_{}", self.op0(), self.op1(), self.crn(), self.crm(), self.op2())
-    }
-}
-
-/// A trapped MSR, MRS or system instruction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SystemAccess {
-    /// What is accessed.
-    pub name: SystemRegister,
-    /// The general-purpose register.
-    pub register: Register,
-    /// MRS reads, MSR and system instructions write.
-    pub direction: Direction,
-}
-
-/// Decodes the syndrome of a trapped system register access (EC 0x18).
-#[inline(always)]
-pub fn decode_system_access(esr: u64) -> SystemAccess {
-    SystemAccess {
-        name: SystemRegister(word(esr & SystemRegister::NAMING)),
-        register: Register::new(byte(esr >> 5)),
-        direction: if esr & 1 != 0 { Direction::Read } else { Direction::Write },
-    }
-}
-
-/// What a trapped wait waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// WFI.
-    Interrupt,
-    /// WFE.
-    Event,
-    /// WFIT: until CNTVCT reaches the register, where the syndrome names one.
-    InterruptUntil(Option<Register>),
-    /// WFET: likewise.
-    EventUntil(Option<Register>),
-}
-
-/// Decodes the syndrome of a trapped wait (EC 0x01).
-pub fn decode_wait(esr: u64) -> Wait {
-    let register = if esr & 4 != 0 { Some(Register::new(byte(esr >> 5))) } else { None };
-    match esr & 3 {
-        0 => Wait::Interrupt,
-        1 => Wait::Event,
-        2 => Wait::InterruptUntil(register),
-        _ => Wait::EventUntil(register),
-    }
-}
-
 #[inline(always)]
 fn byte(value: u64) -> u8 {
     let [low, ..] = value.to_le_bytes();
     low
-}
-
-#[inline(always)]
-fn word(value: u64) -> u32 {
-    let [a, b, c, d, ..] = value.to_le_bytes();
-    u32::from_le_bytes([a, b, c, d])
 }
 
 #[cfg(test)]
