@@ -22,3 +22,6 @@ pub use diagnostic::{At, Colour, Diagnostic, Report, Span};
 pub use judge::judge;
 pub use read::read;
 pub use system::{KernelSource, Partition, System};
+
+#[cfg(test)]
+mod tests;
