@@ -203,7 +203,10 @@ fn read_interrupts<'a>(claim: &mut Claim<'a>, context: &Context<'_>, partition: 
                 problems.push(Problem::InterruptOfHypervisor { partition, device, intid });
                 continue;
             }
-            claim.interrupts.push(InterruptPlan { intid, trigger });
+            // Two nodes of a device, or one twice, may name one line.
+            if claim.interrupts.iter().all(|line| line.intid != intid) {
+                claim.interrupts.push(InterruptPlan { intid, trigger });
+            }
         }
     }
 }

@@ -235,7 +235,8 @@ fn read_trees(plan: &Plan) -> Result<(), TestCaseError> {
         prop_assert_eq!(told, partition.memory.iter().map(|piece| piece.size).sum::<u64>());
         let board = Board::read(&read, None);
         // A GICv2 of a guest has no GICV, and no GIC of a guest has a maintenance interrupt.
-        let is_guest = matches!(board, Err(BoardError::GicUnreadable { .. } | BoardError::NoMaintenanceInterrupt { .. }));
+        let is_guest =
+            matches!(board, Err(BoardError::GicUnreadable { .. } | BoardError::NoMaintenanceInterrupt { .. }));
         prop_assert!(is_guest);
     }
     Ok(())
