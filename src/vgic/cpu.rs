@@ -25,12 +25,17 @@ use crate::id::{Intid, VcpuId};
 
 /// The most list registers a GIC has.
 pub(super) const MAX_LRS: usize = 16;
+/// Above every priority.
+const ALL_PRIORITIES: u32 = 0x100;
 
 /// The part of a vCPU's interrupt state that its CPU alone touches.
 #[derive(Debug)]
 pub struct CpuInterface {
     me: VcpuId,
     lr_count: u32,
+    /// Only priorities below this may take the short way into a list register: that of the best one that waits for a
+    /// list register, 0x100 when none waits, 0 while the vCPU is off.
+    short_way_below: u32,
     /// The maintenance interrupts chosen last.
     maintenance: Maintenance,
     /// Active ones of this vCPU that are in no list register, by word.
@@ -61,8 +66,8 @@ struct Queue {
     picks: [Pick; MAX_LRS],
     len: usize,
     limit: usize,
-    /// Whether something did not fit.
-    overflow: bool,
+    /// The best rank of what did not fit.
+    left_out: Option<u32>,
 }
 
 impl CpuInterface {
@@ -71,6 +76,7 @@ impl CpuInterface {
         Self {
             me: vcpu,
             lr_count: lr_count.clamp(1, MAX_LRS as u32),
+            short_way_below: 0,
             maintenance: Maintenance::NONE,
             spilled: [0; 32],
             kicks: VcpuMask::NONE,
@@ -83,12 +89,14 @@ impl CpuInterface {
     }
 
     /// Returns the list register value for a linked interrupt that the hardware has just delivered, or `None`: it is
-    /// not this partition's, or its group is disabled in the distributor. The caller puts it into a free list register.
+    /// not this partition's, its group is disabled in the distributor, or the vCPU is off. The caller puts it into a free list register.
     #[inline(always)]
     pub fn hardware_lr(&self, vgic: &Vgic, intid: Intid) -> Option<Lr> {
         let bank = vgic.bank(self.me, intid.index() >> 5)?;
         let template = bank.irq(intid.get() & 31).template();
-        let deliverable = template.is_hardware() && vgic.groups.load(SeqCst) >> template.group() & 1 == 1;
+        let deliverable = template.is_hardware()
+            && u32::from(template.priority()) < self.short_way_below
+            && vgic.groups.load(SeqCst) >> template.group() & 1 == 1;
         deliverable.then(|| template.pending())
     }
 
@@ -104,7 +112,7 @@ impl CpuInterface {
             // Disabled on its way here.
             let taken = bank.latch.fetch_and(!mask, SeqCst) & mask;
             machine.change(&bank.given_back(word, taken).into());
-        } else if vgic.online().contains(self.me) {
+        } else if self.is_running() {
             self.refresh(vgic, machine, Edit::default());
         }
         true
@@ -112,7 +120,7 @@ impl CpuInterface {
 
     /// Does what a kick asks for.
     pub fn attend<M: Machine>(&mut self, vgic: &Vgic, machine: &mut M) {
-        let Some(shared) = vgic.vcpu(self.me) else { return };
+        let Some(shared) = vgic.vcpu(self.me).filter(|_| self.is_running()) else { return };
         match shared.attention.swap(0, SeqCst) {
             0 => {}
             ATTEND_SGI => self.deliver_sgi(vgic, machine),
@@ -173,7 +181,7 @@ impl CpuInterface {
 
     /// Reads the list registers back, carries out `edit` and what other vCPUs ask for, and chooses anew.
     pub fn refresh<M: Machine>(&mut self, vgic: &Vgic, machine: &mut M, edit: Edit) {
-        let Some(shared) = vgic.vcpu(self.me) else { return };
+        let Some(shared) = vgic.vcpu(self.me).filter(|_| self.is_running()) else { return };
         let ticket = shared.mailbox.drawn();
         shared.attention.store(0, SeqCst);
         let mut file = File::read(machine, self.lr_count);
@@ -208,6 +216,7 @@ impl CpuInterface {
         machine.set_maintenance(Maintenance::NONE);
         shared.mailbox.finish(shared.mailbox.drawn());
         vgic.online.fetch_or(VcpuMask::of(self.me).bits(), SeqCst);
+        self.short_way_below = ALL_PRIORITIES;
         let enable = shared.bank.enable.load(SeqCst) & shared.bank.linked;
         let disable = shared.bank.linked & !enable;
         let deactivate = shared.bank.linked & !shared.bank.active.load(SeqCst);
@@ -220,6 +229,7 @@ impl CpuInterface {
     pub fn stop<M: Machine>(&mut self, vgic: &Vgic, machine: &mut M) {
         let Some(shared) = vgic.vcpu(self.me) else { return };
         vgic.online.fetch_and(!VcpuMask::of(self.me).bits(), SeqCst);
+        self.short_way_below = 0;
         let mut file = File::read(machine, self.lr_count);
         self.settle_ends(vgic, machine, &file);
         for slot in file.new.iter_mut().filter(|slot| slot.is_valid()) {
@@ -248,6 +258,10 @@ impl CpuInterface {
         machine.change(&hw.into());
         shared.mailbox.finish(shared.mailbox.drawn());
         machine.kick(core::mem::take(&mut self.kicks));
+    }
+
+    fn is_running(&self) -> bool {
+        self.short_way_below != 0
     }
 
     fn all_lrs(&self) -> u32 {
@@ -312,7 +326,10 @@ impl CpuInterface {
         } else {
             self.carry_out(vgic, machine, file, posted.edit, Some((asker, posted)));
         }
-        let (pending, active) = file.state(word);
+        let (mut pending, active) = file.state(word);
+        if word == 0 {
+            pending |= machine.pending(0) & vgic.linked_ppis();
+        }
         asker.reply(posted, pending & mask, active & mask);
     }
 
@@ -450,7 +467,10 @@ impl CpuInterface {
                 lr = lr.with_rank_of(irq.template());
             }
         }
-        if lr.is_active() && !lr.is_pending() && bank.latch.load(SeqCst) & mask == 0 {
+        let word = bank.first as usize >> 5;
+        let consumed = lr.is_active() && bank.soft.load(SeqCst) & !bank.latch.load(SeqCst) & mask != 0;
+        if consumed && !(lr.is_hardware() && machine.pending(word) & mask != 0) {
+            // What ISPENDR set has been taken, and not been set again.
             bank.soft.fetch_and(!mask, SeqCst);
         }
         if !lr.is_hardware() {
@@ -459,9 +479,10 @@ impl CpuInterface {
             if let Some(source) = source.filter(|_| lr.is_pending()) {
                 merge_source(bank, mask, source, lr.source());
             }
-            let merges = deliverable && source.is_none();
-            if merges && bank.latch.fetch_and(!mask, SeqCst) & mask != 0 {
-                lr = lr.pending();
+            // Twice pending is once pending. Pending while active waits for the end: it must not come before something
+            // more urgent that has no list register by then.
+            if lr.is_pending() && source.is_none() {
+                bank.latch.fetch_and(!mask, SeqCst);
             }
             if lr.is_valid() {
                 lr = if bank.pending() & mask != 0 { lr.with_eoi_maintenance() } else { lr.without_eoi_maintenance() };
@@ -503,6 +524,8 @@ impl CpuInterface {
             }
             wanted = wanted.and(Maintenance::NO_PENDING);
         }
+        // Priorities are in bits 23:16 of a rank.
+        self.short_way_below = queue.left_out.map_or(ALL_PRIORITIES, |rank| (rank >> 16).max(1));
         for group in 0..2 {
             if excluded >> group & 1 == 1 {
                 wanted = wanted.and(Maintenance::group_enabled(group));
@@ -749,7 +772,7 @@ impl File {
 
 impl Queue {
     fn new(limit: usize) -> Self {
-        Self { picks: [Pick::default(); MAX_LRS], len: 0, limit: limit.min(MAX_LRS), overflow: false }
+        Self { picks: [Pick::default(); MAX_LRS], len: 0, limit: limit.min(MAX_LRS), left_out: None }
     }
 
     fn iter(&self) -> impl Iterator<Item = Pick> + '_ {
@@ -762,7 +785,7 @@ impl Queue {
 
     /// Tells whether more is waiting than `capacity` list registers hold.
     fn exceeds(&self, capacity: usize) -> bool {
-        self.overflow || self.len > capacity
+        self.left_out.is_some() || self.len > capacity
     }
 
     /// Inserts in order; returns what falls out at the end.
@@ -780,15 +803,21 @@ impl Queue {
             self.len += 1;
             return None;
         }
-        self.overflow = true;
+        self.leave_out(carried.rank);
         Some(carried)
+    }
+
+    fn leave_out(&mut self, rank: u32) {
+        self.left_out = Some(self.left_out.map_or(rank, |best| best.min(rank)));
     }
 
     /// Takes the last ones out until `len` are left.
     fn truncate(&mut self, len: usize) -> impl Iterator<Item = Pick> + use<> {
-        let picks = self.picks;
-        let old = self.len;
+        let (picks, old) = (self.picks, self.len);
         self.len = old.min(len);
+        if let Some(first) = picks.get(len).filter(|_| old > len) {
+            self.leave_out(first.rank);
+        }
         picks.into_iter().take(old).skip(len)
     }
 }

@@ -31,6 +31,13 @@ mod redistributor;
 mod sgi;
 mod shell;
 
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tables;
+
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;

@@ -157,10 +157,11 @@ impl Vgic {
             bank.irq(bit).update(|template| change(bit, template));
         }
         let mut outcome = Outcome { own: Own::Held(Edit::review(word, mask)), ..Outcome::NONE };
-        outcome.kick = self
-            .others(me, self.involved(bank, me, mask))
-            .iter()
-            .fold(VcpuMask::NONE, |all, vcpu| all.union(self.summon(vcpu)));
+        let holders = match bank.home {
+            Some(home) => self.others(me, VcpuMask::of(home)),
+            None => self.involved(bank, me, mask),
+        };
+        outcome.kick = holders.iter().fold(VcpuMask::NONE, |all, vcpu| all.union(self.summon(vcpu)));
         self.wake(bank, me, word, mask & bank.ready(), &mut outcome);
         outcome
     }
