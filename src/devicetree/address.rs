@@ -62,21 +62,14 @@ impl<'a> Node<'a> {
         let Some(reg) = self.property("reg") else {
             return Ok(Vec::new());
         };
-        let malformed = || ReadError::Malformed {
-            path: self.path(),
-            property: "reg",
-        };
+        let malformed = || ReadError::Malformed { path: self.path(), property: "reg" };
         let cells = self.parent().ok_or_else(malformed)?.child_cells()?;
         let entries = self.entries(reg, "reg", cells.address.saturating_add(cells.size))?;
         entries
             .map(|mut entry| {
                 let address = take_address(&mut entry, cells.address).ok_or_else(malformed)?;
                 let size = take_size(&mut entry, cells.size).ok_or_else(malformed)?;
-                Ok(RawRegEntry {
-                    space: address.space,
-                    address: address.value,
-                    size,
-                })
+                Ok(RawRegEntry { space: address.space, address: address.value, size })
             })
             .collect()
     }
@@ -88,24 +81,14 @@ impl<'a> Node<'a> {
     /// the address space.
     pub fn reg(self) -> Result<Vec<RegEntry>, ReadError> {
         let entries = self.raw_reg()?;
-        entries
-            .into_iter()
-            .map(|entry| self.translate(entry))
-            .collect()
+        entries.into_iter().map(|entry| self.translate(entry)).collect()
     }
 
     /// Carries an entry up to the root through the `ranges` of each bus.
     fn translate(self, entry: RawRegEntry) -> Result<RegEntry, ReadError> {
-        let mut at = BusAddress {
-            space: entry.space,
-            value: entry.address,
-        };
+        let mut at = BusAddress { space: entry.space, value: entry.address };
         for bus in self.ancestors() {
-            let lost = || ReadError::NotTranslatable {
-                path: self.path(),
-                bus: bus.path(),
-                address: at.value,
-            };
+            let lost = || ReadError::NotTranslatable { path: self.path(), bus: bus.path(), address: at.value };
             let Some(parent) = bus.parent() else { break };
             let ranges = bus.property("ranges").ok_or_else(lost)?;
             if !ranges.value.is_empty() {
@@ -115,16 +98,9 @@ impl<'a> Node<'a> {
             }
         }
         if at.space != 0 || at.value.checked_add(entry.size).is_none() {
-            return Err(ReadError::NotTranslatable {
-                path: self.path(),
-                bus: "/".into(),
-                address: at.value,
-            });
+            return Err(ReadError::NotTranslatable { path: self.path(), bus: "/".into(), address: at.value });
         }
-        Ok(RegEntry {
-            address: Pa::new(at.value),
-            size: entry.size,
-        })
+        Ok(RegEntry { address: Pa::new(at.value), size: entry.size })
     }
 
     /// Finds the entry of this bus's `ranges` that has all of `size` bytes from an address, and returns where the
@@ -138,20 +114,12 @@ impl<'a> Node<'a> {
     ) -> Result<Option<BusAddress>, ReadError> {
         let own = self.child_cells()?;
         let above = parent.child_cells()?;
-        let length = own
-            .address
-            .saturating_add(above.address)
-            .saturating_add(own.size);
-        let is_pci = self
-            .property("device_type")
-            .and_then(Property::as_str)
-            .is_some_and(|kind| kind.starts_with("pci"));
+        let length = own.address.saturating_add(above.address).saturating_add(own.size);
+        let is_pci =
+            self.property("device_type").and_then(Property::as_str).is_some_and(|kind| kind.starts_with("pci"));
         let significant = if is_pci { PCI_SPACE } else { u32::MAX };
         for mut entry in self.entries(ranges, "ranges", length)? {
-            let malformed = || ReadError::Malformed {
-                path: self.path(),
-                property: "ranges",
-            };
+            let malformed = || ReadError::Malformed { path: self.path(), property: "ranges" };
             let child = take_address(&mut entry, own.address).ok_or_else(malformed)?;
             let target = take_address(&mut entry, above.address).ok_or_else(malformed)?;
             let window = take_size(&mut entry, own.size).ok_or_else(malformed)?;
@@ -163,10 +131,7 @@ impl<'a> Node<'a> {
             };
             if offset < window && size <= window.saturating_sub(offset) {
                 let value = target.value.checked_add(offset);
-                return Ok(value.map(|value| BusAddress {
-                    space: target.space,
-                    value,
-                }));
+                return Ok(value.map(|value| BusAddress { space: target.space, value }));
             }
         }
         Ok(None)
@@ -174,25 +139,14 @@ impl<'a> Node<'a> {
 
     /// Returns the cells of this node's children.
     fn child_cells(self) -> Result<Cells, ReadError> {
-        let cells = Cells {
-            address: self.address_cells(),
-            size: self.size_cells(),
-        };
+        let cells = Cells { address: self.address_cells(), size: self.size_cells() };
         if !(1..=3).contains(&cells.address) {
             let property = "#address-cells";
-            return Err(ReadError::UnsupportedCells {
-                path: self.path(),
-                property,
-                cells: cells.address,
-            });
+            return Err(ReadError::UnsupportedCells { path: self.path(), property, cells: cells.address });
         }
         if cells.size > 2 {
             let property = "#size-cells";
-            return Err(ReadError::UnsupportedCells {
-                path: self.path(),
-                property,
-                cells: cells.size,
-            });
+            return Err(ReadError::UnsupportedCells { path: self.path(), property, cells: cells.size });
         }
         Ok(cells)
     }
@@ -206,17 +160,11 @@ impl<'a> Node<'a> {
     ) -> Result<impl Iterator<Item = impl Iterator<Item = u32>>, ReadError> {
         let size = to_usize(length).saturating_mul(4);
         if size == 0 || !property.value.len().is_multiple_of(size) {
-            return Err(ReadError::Malformed {
-                path: self.path(),
-                property: name,
-            });
+            return Err(ReadError::Malformed { path: self.path(), property: name });
         }
         let entries = property.value.chunks_exact(size);
         if entries.len() > MAX_ENTRIES {
-            return Err(ReadError::TooManyEntries {
-                path: self.path(),
-                property: name,
-            });
+            return Err(ReadError::TooManyEntries { path: self.path(), property: name });
         }
         Ok(entries.map(move |value| Property { name, value }.cells()))
     }

@@ -41,9 +41,7 @@ impl Header {
         let mut cursor = Cursor { bytes, at: 0 };
         let mut word = || {
             let given = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-            cursor
-                .word()
-                .ok_or(TreeError::TooShort { needed: 40, given })
+            cursor.word().ok_or(TreeError::TooShort { needed: 40, given })
         };
         let magic = word()?;
         if magic != MAGIC {
@@ -53,10 +51,7 @@ impl Header {
         let (reservations_offset, version, last_compatible) = (word()?, word()?, word()?);
         let (boot_cpu, strings_size, structure_size) = (word()?, word()?, word()?);
         if version < 16 || last_compatible > 17 {
-            return Err(TreeError::UnsupportedVersion {
-                version,
-                last_compatible,
-            });
+            return Err(TreeError::UnsupportedVersion { version, last_compatible });
         }
         let structure_size = (version >= 17).then_some(structure_size);
         Ok(Self {
@@ -73,15 +68,10 @@ impl Header {
     /// Returns where the content ends, in bytes from the blob's start.
     pub(super) fn extent(&self) -> Result<u64, TreeError> {
         let total = u64::from(self.total_size);
-        let (structure, strings) = (
-            u64::from(self.structure_offset),
-            u64::from(self.strings_offset),
-        );
+        let (structure, strings) = (u64::from(self.structure_offset), u64::from(self.strings_offset));
         let strings_end = strings.saturating_add(u64::from(self.strings_size));
         if strings_end > total {
-            return Err(TreeError::BlockOutside {
-                block: Block::Strings,
-            });
+            return Err(TreeError::BlockOutside { block: Block::Strings });
         }
         let structure_end = match self.structure_size {
             Some(size) => structure.saturating_add(u64::from(size)),
@@ -89,9 +79,7 @@ impl Header {
             None => total,
         };
         if structure_end > total {
-            return Err(TreeError::BlockOutside {
-                block: Block::Structure,
-            });
+            return Err(TreeError::BlockOutside { block: Block::Structure });
         }
         let mut end = strings_end.max(structure_end).max(40);
         // The header does not say how long the reservations are; usually they come first.
@@ -129,58 +117,26 @@ pub(super) fn normalise(bytes: &[u8]) -> Result<Normalised, TreeError> {
     let header = Header::read(bytes)?;
     let extent = header.extent()?;
     let given = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    let content = usize::try_from(extent)
-        .ok()
-        .and_then(|end| bytes.get(..end));
-    let content = content.ok_or(TreeError::TooShort {
-        needed: extent,
-        given,
-    })?;
+    let content = usize::try_from(extent).ok().and_then(|end| bytes.get(..end));
+    let content = content.ok_or(TreeError::TooShort { needed: extent, given })?;
 
     let reservations = reservations(content, &header)?;
-    let structure = block(
-        content,
-        Block::Structure,
-        header.structure_offset,
-        header.structure_size,
-        4,
-    )?;
-    let strings = block(
-        content,
-        Block::Strings,
-        header.strings_offset,
-        Some(header.strings_size),
-        1,
-    )?;
-    let mut walk = Walk {
-        strings,
-        output: Vec::with_capacity(structure.len()),
-        outline: Vec::new(),
-        open: Vec::new(),
-    };
+    let structure = block(content, Block::Structure, header.structure_offset, header.structure_size, 4)?;
+    let strings = block(content, Block::Strings, header.strings_offset, Some(header.strings_size), 1)?;
+    let mut walk = Walk { strings, output: Vec::with_capacity(structure.len()), outline: Vec::new(), open: Vec::new() };
     walk.run(structure)?;
-    let blob = assemble(reservations, &walk.output, strings, header.boot_cpu)
-        .ok_or(TreeError::TooLarge { size: extent })?;
-    Ok(Normalised {
-        blob,
-        outline: walk.outline,
-    })
+    let blob =
+        assemble(reservations, &walk.output, strings, header.boot_cpu).ok_or(TreeError::TooLarge { size: extent })?;
+    Ok(Normalised { blob, outline: walk.outline })
 }
 
 /// Joins the blocks behind a header of version 17. `reservations` and `structure` have their end markers. Returns `None`
 /// when the blob is too large for the format.
-pub(super) fn assemble(
-    reservations: &[u8],
-    structure: &[u8],
-    strings: &[u8],
-    boot_cpu: u32,
-) -> Option<Vec<u8>> {
+pub(super) fn assemble(reservations: &[u8], structure: &[u8], strings: &[u8], boot_cpu: u32) -> Option<Vec<u8>> {
     let structure_offset = HEADER_SIZE.checked_add(reservations.len())?;
     let strings_offset = structure_offset.checked_add(structure.len())?;
     // The end is aligned so that a blob may follow a blob.
-    let total = strings_offset
-        .checked_add(strings.len())?
-        .checked_next_multiple_of(8)?;
+    let total = strings_offset.checked_add(strings.len())?.checked_next_multiple_of(8)?;
     let mut blob = Vec::with_capacity(total);
     for word in [
         MAGIC,
@@ -214,13 +170,7 @@ pub(super) fn is_property_name(name: &[u8]) -> bool {
 }
 
 /// Returns the bytes of a block. Without a size it goes to the end of the content.
-fn block(
-    content: &[u8],
-    block: Block,
-    offset: u32,
-    size: Option<u32>,
-    align: usize,
-) -> Result<&[u8], TreeError> {
+fn block(content: &[u8], block: Block, offset: u32, size: Option<u32>, align: usize) -> Result<&[u8], TreeError> {
     let outside = TreeError::BlockOutside { block };
     let Ok(start) = usize::try_from(offset) else {
         return Err(outside);
@@ -229,9 +179,7 @@ fn block(
         return Err(TreeError::Misaligned { block });
     }
     let end = match size {
-        Some(size) => usize::try_from(size)
-            .ok()
-            .and_then(|size| start.checked_add(size)),
+        Some(size) => usize::try_from(size).ok().and_then(|size| start.checked_add(size)),
         None => Some(content.len()),
     };
     end.and_then(|end| content.get(start..end)).ok_or(outside)
@@ -239,19 +187,10 @@ fn block(
 
 /// Returns the memory reservations with their end marker.
 fn reservations<'a>(content: &'a [u8], header: &Header) -> Result<&'a [u8], TreeError> {
-    let bytes = block(
-        content,
-        Block::Reservations,
-        header.reservations_offset,
-        None,
-        8,
-    )?;
-    let count = bytes
-        .chunks_exact(16)
-        .position(|entry| entry.iter().all(|byte| *byte == 0));
+    let bytes = block(content, Block::Reservations, header.reservations_offset, None, 8)?;
+    let count = bytes.chunks_exact(16).position(|entry| entry.iter().all(|byte| *byte == 0));
     let end = count.and_then(|count| count.checked_add(1)?.checked_mul(16));
-    end.and_then(|end| bytes.get(..end))
-        .ok_or(TreeError::ReservationsWithoutEnd)
+    end.and_then(|end| bytes.get(..end)).ok_or(TreeError::ReservationsWithoutEnd)
 }
 
 /// The walk over a structure block.
@@ -266,10 +205,7 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// Checks each token and writes all but the NOPs.
     fn run(&mut self, structure: &[u8]) -> Result<(), TreeError> {
-        let mut cursor = Cursor {
-            bytes: structure,
-            at: 0,
-        };
+        let mut cursor = Cursor { bytes: structure, at: 0 };
         // Whether the innermost open node may still have properties.
         let mut in_properties = false;
         loop {
@@ -286,8 +222,7 @@ impl Walk<'_> {
                     return Err(TreeError::PropertyAfterChild { offset });
                 }
                 END_NODE => {
-                    self.end_node()
-                        .ok_or(TreeError::BadToken { offset, token })?;
+                    self.end_node().ok_or(TreeError::BadToken { offset, token })?;
                     in_properties = false;
                 }
                 END if self.open.is_empty() && !self.outline.is_empty() => {
@@ -314,13 +249,8 @@ impl Walk<'_> {
             return Err(TreeError::TooDeep { offset });
         }
         // Cannot fail: a node takes at least 8 of MAX_SIZE bytes.
-        let number =
-            u32::try_from(self.outline.len()).map_err(|_| TreeError::TooDeep { offset })?;
-        self.outline.push(Outline {
-            parent: parent.unwrap_or(0),
-            end: 0,
-            property_count: 0,
-        });
+        let number = u32::try_from(self.outline.len()).map_err(|_| TreeError::TooDeep { offset })?;
+        self.outline.push(Outline { parent: parent.unwrap_or(0), end: 0, property_count: 0 });
         self.open.push(number);
         self.push(BEGIN_NODE);
         self.output.extend_from_slice(name);
@@ -334,16 +264,10 @@ impl Walk<'_> {
         let (Some(length), Some(name)) = (cursor.word(), cursor.word()) else {
             return Err(truncated);
         };
-        let Some(value) = usize::try_from(length)
-            .ok()
-            .and_then(|length| cursor.bytes(length))
-        else {
+        let Some(value) = usize::try_from(length).ok().and_then(|length| cursor.bytes(length)) else {
             return Err(truncated);
         };
-        let text = usize::try_from(name)
-            .ok()
-            .and_then(|name| self.strings.get(name..))
-            .and_then(terminated);
+        let text = usize::try_from(name).ok().and_then(|name| self.strings.get(name..)).and_then(terminated);
         if !text.is_some_and(is_property_name) {
             return Err(TreeError::BadName { offset });
         }

@@ -36,9 +36,6 @@ impl<'a> Cursor<'a> {
 
 /// Returns the bytes up to the first NUL, when that comes within the length of a name.
 pub(super) fn terminated(bytes: &[u8]) -> Option<&[u8]> {
-    let length = bytes
-        .iter()
-        .take(MAX_NAME.saturating_add(1))
-        .position(|byte| *byte == 0)?;
+    let length = bytes.iter().take(MAX_NAME.saturating_add(1)).position(|byte| *byte == 0)?;
     bytes.get(..length)
 }

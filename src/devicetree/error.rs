@@ -138,40 +138,22 @@ impl fmt::Display for TreeError {
                 write!(f, "{needed} bytes needed, only {given} there")
             }
             Self::BadMagic { found } => write!(f, "magic is {found:#x}, not 0xd00dfeed"),
-            Self::UnsupportedVersion {
-                version,
-                last_compatible,
-            } => {
-                write!(
-                    f,
-                    "version {version} (compatible down to {last_compatible}) is not supported, 16 and 17 are"
-                )
+            Self::UnsupportedVersion { version, last_compatible } => {
+                write!(f, "version {version} (compatible down to {last_compatible}) is not supported, 16 and 17 are")
             }
-            Self::TooLarge { size } => write!(
-                f,
-                "{size} bytes of content, at most {MAX_SIZE} are supported"
-            ),
+            Self::TooLarge { size } => write!(f, "{size} bytes of content, at most {MAX_SIZE} are supported"),
             Self::BlockOutside { block } => write!(f, "the {block} lies outside the blob"),
             Self::Misaligned { block } => write!(f, "the {block} is misaligned"),
             Self::ReservationsWithoutEnd => f.write_str("the memory reservation block has no end"),
             Self::BadReservation { address, size } => {
-                write!(
-                    f,
-                    "memory reservation at {address:#x} of {size:#x} bytes passes the end of the address space"
-                )
+                write!(f, "memory reservation at {address:#x} of {size:#x} bytes passes the end of the address space")
             }
-            Self::Truncated { offset } => write!(
-                f,
-                "the structure block ends within the token at {offset:#x}"
-            ),
+            Self::Truncated { offset } => write!(f, "the structure block ends within the token at {offset:#x}"),
             Self::BadToken { offset, token } => {
                 write!(f, "token {token:#x} at {offset:#x} has no place there")
             }
             Self::BadName { offset } => write!(f, "the name at {offset:#x} is no legal name"),
-            Self::TooDeep { offset } => write!(
-                f,
-                "the node at {offset:#x} is deeper than {MAX_DEPTH} levels"
-            ),
+            Self::TooDeep { offset } => write!(f, "the node at {offset:#x} is deeper than {MAX_DEPTH} levels"),
             Self::PropertyAfterChild { offset } => {
                 write!(f, "the property at {offset:#x} stands behind a child node")
             }
@@ -183,15 +165,10 @@ impl fmt::Display for TreeError {
                 write!(f, "{path} has two properties `{property}`")
             }
             Self::DuplicatePhandle { phandle, path } => {
-                write!(
-                    f,
-                    "phandle {phandle:#x} of {path} belongs to another node too"
-                )
+                write!(f, "phandle {phandle:#x} of {path} belongs to another node too")
             }
             Self::BadReservedMemory(error) => write!(f, "reserved memory cannot be read: {error}"),
-            Self::Inconsistent => {
-                f.write_str("two readings of the blob differ; please report this")
-            }
+            Self::Inconsistent => f.write_str("two readings of the blob differ; please report this"),
         }
     }
 }
@@ -271,48 +248,26 @@ impl fmt::Display for ReadError {
         match self {
             Self::Malformed { path, property } => write!(f, "{path}: `{property}` is malformed"),
             Self::TooManyEntries { path, property } => {
-                write!(
-                    f,
-                    "{path}: `{property}` has more than {} entries",
-                    super::MAX_ENTRIES
-                )
+                write!(f, "{path}: `{property}` has more than {} entries", super::MAX_ENTRIES)
             }
-            Self::UnsupportedCells {
-                path,
-                property,
-                cells,
-            } => {
+            Self::UnsupportedCells { path, property, cells } => {
                 write!(f, "{path}: `{property}` of {cells} is not supported")
             }
             Self::NotTranslatable { path, bus, address } => {
-                write!(
-                    f,
-                    "{path}: address {address:#x} on {bus} is not mapped to the CPU's address space"
-                )
+                write!(f, "{path}: address {address:#x} on {bus} is not mapped to the CPU's address space")
             }
             Self::NoInterruptParent { path } => {
                 write!(f, "{path}: has interrupts but no interrupt parent")
             }
-            Self::UnknownPhandle {
-                path,
-                property,
-                phandle,
-            } => {
-                write!(
-                    f,
-                    "{path}: `{property}` names phandle {phandle:#x}, which no node has"
-                )
+            Self::UnknownPhandle { path, property, phandle } => {
+                write!(f, "{path}: `{property}` names phandle {phandle:#x}, which no node has")
             }
             Self::NotAController { path } => {
-                write!(
-                    f,
-                    "{path}: interrupts lead here, but it is no interrupt controller and has no `interrupt-map`"
-                )
+                write!(f, "{path}: interrupts lead here, but it is no interrupt controller and has no `interrupt-map`")
             }
-            Self::NotMapped { path, nexus } => write!(
-                f,
-                "{path}: its interrupt is not in the `interrupt-map` of {nexus}"
-            ),
+            Self::NotMapped { path, nexus } => {
+                write!(f, "{path}: its interrupt is not in the `interrupt-map` of {nexus}")
+            }
             Self::EndlessInterruptRoute { path } => {
                 write!(f, "{path}: its interrupt never reaches a controller")
             }

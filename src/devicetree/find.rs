@@ -43,27 +43,15 @@ impl fmt::Display for FindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (reference, list, word) = match self {
             Self::Unknown { reference, nearest } => {
-                write!(
-                    f,
-                    "`{reference}` is no path, alias or label of the device tree"
-                )?;
+                write!(f, "`{reference}` is no path, alias or label of the device tree")?;
                 (reference, nearest, "did you mean")
             }
-            Self::Ambiguous {
-                reference,
-                candidates,
-            } => {
-                write!(
-                    f,
-                    "`{reference}` fits more than one node of the device tree"
-                )?;
+            Self::Ambiguous { reference, candidates } => {
+                write!(f, "`{reference}` fits more than one node of the device tree")?;
                 (reference, candidates, "give one of")
             }
             Self::Dangling { reference, target } => {
-                return write!(
-                    f,
-                    "`{reference}` leads to `{target}`, which is not in the device tree"
-                );
+                return write!(f, "`{reference}` leads to `{target}`, which is not in the device tree");
             }
         };
         if !list.is_empty() && !reference.is_empty() {
@@ -106,28 +94,19 @@ impl DeviceTree {
             Some(Walk::Found(node)) => return Ok(node),
             Some(Walk::Ambiguous(nodes)) => {
                 let candidates = nodes.into_iter().map(Node::path).collect();
-                return Err(FindError::Ambiguous {
-                    reference: reference.into(),
-                    candidates,
-                });
+                return Err(FindError::Ambiguous { reference: reference.into(), candidates });
             }
             Some(Walk::Lost(node, name)) => Some((node, name)),
             None => None,
         };
-        let names = ["aliases", "__symbols__"]
-            .into_iter()
-            .filter_map(|name| self.root().child(name));
+        let names = ["aliases", "__symbols__"].into_iter().filter_map(|name| self.root().child(name));
         if let Some(property) = names.into_iter().find_map(|node| node.property(reference)) {
             let target = property.as_str().unwrap_or_default();
-            return self.node(target).ok_or_else(|| FindError::Dangling {
-                reference: reference.into(),
-                target: target.into(),
-            });
+            return self
+                .node(target)
+                .ok_or_else(|| FindError::Dangling { reference: reference.into(), target: target.into() });
         }
-        Err(FindError::Unknown {
-            reference: reference.into(),
-            nearest: self.nearest(reference, lost),
-        })
+        Err(FindError::Unknown { reference: reference.into(), nearest: self.nearest(reference, lost) })
     }
 
     /// Follows a path as far as it goes; `None` when it is none.
@@ -138,10 +117,7 @@ impl DeviceTree {
             let fitting = match at.child(name) {
                 Some(child) => Vec::from([child]),
                 None if name.contains('@') => Vec::new(),
-                None => at
-                    .children()
-                    .filter(|child| child.base_name() == name)
-                    .collect(),
+                None => at.children().filter(|child| child.base_name() == name).collect(),
             };
             match fitting.as_slice() {
                 [child] => at = *child,
@@ -157,29 +133,20 @@ impl DeviceTree {
         let mut near: Vec<(usize, String)> = Vec::new();
         // A node of that name elsewhere in the tree.
         let last = reference.rsplit('/').next().unwrap_or(reference);
-        let elsewhere = self
-            .nodes()
-            .filter(|node| !last.is_empty() && (node.name() == last || node.base_name() == last));
+        let elsewhere =
+            self.nodes().filter(|node| !last.is_empty() && (node.name() == last || node.base_name() == last));
         near.extend(elsewhere.take(MAX_SUGGESTIONS).map(|node| (0, node.path())));
         match lost {
             Some((node, name)) => {
                 for child in node.children() {
-                    let distance = distance(&name, child.name())
-                        .or_else(|| distance(&name, child.base_name()));
+                    let distance = distance(&name, child.name()).or_else(|| distance(&name, child.base_name()));
                     near.extend(distance.map(|distance| (distance, child.path())));
                 }
             }
             None => {
-                for list in ["aliases", "__symbols__"]
-                    .into_iter()
-                    .filter_map(|name| self.root().child(name))
-                {
-                    let names = list
-                        .properties()
-                        .filter(|property| property.as_str().is_some());
-                    let distances = names.filter_map(|Property { name, .. }| {
-                        Some((distance(reference, name)?, name))
-                    });
+                for list in ["aliases", "__symbols__"].into_iter().filter_map(|name| self.root().child(name)) {
+                    let names = list.properties().filter(|property| property.as_str().is_some());
+                    let distances = names.filter_map(|Property { name, .. }| Some((distance(reference, name)?, name)));
                     near.extend(distances.map(|(distance, name)| (distance, name.to_string())));
                 }
             }
@@ -210,9 +177,7 @@ fn distance(from: &str, to: &str) -> Option<usize> {
         next.push(left);
         for (above, other) in row.iter().skip(1).zip(to.bytes()) {
             let changed = diagonal.saturating_add(usize::from(letter != other));
-            left = changed
-                .min(left.saturating_add(1))
-                .min(above.saturating_add(1));
+            left = changed.min(left.saturating_add(1)).min(above.saturating_add(1));
             diagonal = *above;
             next.push(left);
         }

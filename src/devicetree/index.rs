@@ -20,8 +20,7 @@ impl Span {
     /// Returns the piece.
     pub(super) fn bytes(self, blob: &[u8]) -> &[u8] {
         let start = to_usize(self.start);
-        blob.get(start..start.saturating_add(to_usize(self.size)))
-            .unwrap_or_default()
+        blob.get(start..start.saturating_add(to_usize(self.size))).unwrap_or_default()
     }
 
     /// Returns the piece as text; names have been checked to be ASCII.
@@ -35,10 +34,7 @@ impl Span {
         if start.checked_add(part.len())? > blob.len() {
             return None;
         }
-        Some(Self {
-            start: u32::try_from(start).ok()?,
-            size: u32::try_from(part.len()).ok()?,
-        })
+        Some(Self { start: u32::try_from(start).ok()?, size: u32::try_from(part.len()).ok()? })
     }
 }
 
@@ -89,13 +85,7 @@ impl Index {
         let (nodes, properties) = read_nodes(&tree, normalised).ok_or(TreeError::Inconsistent)?;
         let reservations = read_reservations(&tree)?;
         let sorted = properties.clone();
-        let mut index = Self {
-            nodes,
-            properties,
-            sorted,
-            phandles: Vec::new(),
-            reservations,
-        };
+        let mut index = Self { nodes, properties, sorted, phandles: Vec::new(), reservations };
         for node in &index.nodes {
             if let Some(own) = index.sorted.get_mut(node.property_range()) {
                 own.sort_unstable_by(|a, b| a.name.bytes(blob).cmp(b.name.bytes(blob)));
@@ -117,26 +107,19 @@ impl Index {
     /// Returns a node's properties in their order.
     pub(super) fn properties(&self, number: u32) -> &[PropertyEntry] {
         let range = self.node(number).map(NodeEntry::property_range);
-        range
-            .and_then(|range| self.properties.get(range))
-            .unwrap_or_default()
+        range.and_then(|range| self.properties.get(range)).unwrap_or_default()
     }
 
     /// Finds a property of a node by its name.
     pub(super) fn property(&self, number: u32, name: &str, blob: &[u8]) -> Option<&PropertyEntry> {
         let own = self.sorted.get(self.node(number)?.property_range())?;
-        let place = own
-            .binary_search_by(|entry| entry.name.bytes(blob).cmp(name.as_bytes()))
-            .ok()?;
+        let place = own.binary_search_by(|entry| entry.name.bytes(blob).cmp(name.as_bytes())).ok()?;
         own.get(place)
     }
 
     /// Finds the node with a phandle.
     pub(super) fn phandle(&self, phandle: u32) -> Option<u32> {
-        let place = self
-            .phandles
-            .binary_search_by_key(&phandle, |entry| entry.0)
-            .ok()?;
+        let place = self.phandles.binary_search_by_key(&phandle, |entry| entry.0).ok()?;
         self.phandles.get(place).map(|entry| entry.1)
     }
 
@@ -145,19 +128,11 @@ impl Index {
         for (number, node) in self.node_numbers().zip(&self.nodes) {
             let own = self.sorted.get(node.property_range()).unwrap_or_default();
             if let Some(property) = twice(own.iter().map(|entry| entry.name.text(blob))) {
-                return Err(TreeError::DuplicateProperty {
-                    path: self.path(number, blob),
-                    property: property.into(),
-                });
+                return Err(TreeError::DuplicateProperty { path: self.path(number, blob), property: property.into() });
             }
         }
         // Sorted by parent and name, siblings of one name are neighbours.
-        let mut siblings: Vec<_> = self
-            .nodes
-            .iter()
-            .skip(1)
-            .map(|node| (node.parent, node.name.text(blob)))
-            .collect();
+        let mut siblings: Vec<_> = self.nodes.iter().skip(1).map(|node| (node.parent, node.name.text(blob))).collect();
         siblings.sort_unstable();
         if let Some((parent, name)) = twice(siblings.into_iter()) {
             let mut path = self.path(parent, blob);
@@ -214,10 +189,7 @@ fn twice<T: Ord + Copy>(items: impl Iterator<Item = T>) -> Option<T> {
 }
 
 /// Reads all nodes, and checks that the outline says the same. `None` when it does not.
-fn read_nodes(
-    tree: &fdt::Fdt<'_>,
-    normalised: &Normalised,
-) -> Option<(Vec<NodeEntry>, Vec<PropertyEntry>)> {
+fn read_nodes(tree: &fdt::Fdt<'_>, normalised: &Normalised) -> Option<(Vec<NodeEntry>, Vec<PropertyEntry>)> {
     let blob = normalised.blob.as_slice();
     let mut nodes = Vec::with_capacity(normalised.outline.len());
     let mut properties = Vec::new();
@@ -226,21 +198,14 @@ fn read_nodes(
         let first_property = properties.len();
         for property in node.properties() {
             let name = Span::of(property.name.as_bytes(), blob)?;
-            properties.push(PropertyEntry {
-                name,
-                value: Span::of(property.value, blob)?,
-            });
+            properties.push(PropertyEntry { name, value: Span::of(property.value, blob)? });
         }
         let property_count = properties.len().checked_sub(first_property)?;
         if property_count != to_usize(outline.property_count) {
             return None;
         }
         // `fdt` calls the root "/", in no part of the blob.
-        let name = if nodes.is_empty() {
-            Span { start: 0, size: 0 }
-        } else {
-            Span::of(node.name.as_bytes(), blob)?
-        };
+        let name = if nodes.is_empty() { Span { start: 0, size: 0 } } else { Span::of(node.name.as_bytes(), blob)? };
         nodes.push(NodeEntry {
             name,
             parent: outline.parent,
@@ -259,8 +224,7 @@ fn read_reservations(tree: &fdt::Fdt<'_>) -> Result<Vec<PaRange>, TreeError> {
         let address = u64::try_from(entry.address().addr()).unwrap_or(u64::MAX);
         let size = u64::try_from(entry.size()).unwrap_or(u64::MAX);
         if size != 0 {
-            let range = PaRange::new(Pa::new(address), size)
-                .ok_or(TreeError::BadReservation { address, size })?;
+            let range = PaRange::new(Pa::new(address), size).ok_or(TreeError::BadReservation { address, size })?;
             reservations.push(range);
         }
     }

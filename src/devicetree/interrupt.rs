@@ -58,10 +58,7 @@ struct Cells {
 impl Cells {
     /// Takes `count` cells; `None` when there are fewer or `count` is above four.
     fn take(from: &mut impl Iterator<Item = u32>, count: u32) -> Option<Self> {
-        let mut cells = Self {
-            count: to_usize(count),
-            ..Self::default()
-        };
+        let mut cells = Self { count: to_usize(count), ..Self::default() };
         for word in cells.words.get_mut(..cells.count)? {
             *word = from.next()?;
         }
@@ -89,39 +86,26 @@ impl<'a> Node<'a> {
     /// The property is malformed, or an interrupt does not lead to a controller.
     pub fn interrupts(self) -> Result<Vec<Interrupt<'a>>, ReadError> {
         let mut found = Vec::new();
-        let (property, name, parent) = match (
-            self.property("interrupts-extended"),
-            self.property("interrupts"),
-        ) {
+        let (property, name, parent) = match (self.property("interrupts-extended"), self.property("interrupts")) {
             (Some(property), _) => (property, "interrupts-extended", None),
             (None, Some(property)) => (property, "interrupts", Some(self.interrupt_parent()?)),
             (None, None) => return Ok(found),
         };
-        let malformed = || ReadError::Malformed {
-            path: self.path(),
-            property: name,
-        };
+        let malformed = || ReadError::Malformed { path: self.path(), property: name };
         if !property.value.len().is_multiple_of(4) {
             return Err(malformed());
         }
         let mut cells = property.cells();
         while cells.len() != 0 {
             if found.len() >= MAX_ENTRIES {
-                return Err(ReadError::TooManyEntries {
-                    path: self.path(),
-                    property: name,
-                });
+                return Err(ReadError::TooManyEntries { path: self.path(), property: name });
             }
             let at = match parent {
                 Some(parent) => parent,
                 None => self.phandle_target(cells.next().ok_or_else(malformed)?, name)?,
             };
             let specifier = Cells::take(&mut cells, at.interrupt_cells()?).ok_or_else(malformed)?;
-            found.push(self.follow(Route {
-                at,
-                address: Cells::default(),
-                specifier,
-            })?);
+            found.push(self.follow(Route { at, address: Cells::default(), specifier })?);
         }
         Ok(found)
     }
@@ -136,15 +120,10 @@ impl<'a> Node<'a> {
         for _ in 0..MAX_HOPS {
             at = match at.property("interrupt-parent") {
                 Some(property) => {
-                    let malformed = || ReadError::Malformed {
-                        path: at.path(),
-                        property: "interrupt-parent",
-                    };
+                    let malformed = || ReadError::Malformed { path: at.path(), property: "interrupt-parent" };
                     at.phandle_target(property.as_u32().ok_or_else(malformed)?, "interrupt-parent")?
                 }
-                None => at
-                    .parent()
-                    .ok_or_else(|| ReadError::NoInterruptParent { path: self.path() })?,
+                None => at.parent().ok_or_else(|| ReadError::NoInterruptParent { path: self.path() })?,
             };
             if at.property("#interrupt-cells").is_some() {
                 return Ok(at);
@@ -158,25 +137,15 @@ impl<'a> Node<'a> {
         for hop in 0..=MAX_MAPS {
             let Some(map) = route.at.property("interrupt-map") else {
                 if route.at.property("interrupt-controller").is_none() {
-                    return Err(ReadError::NotAController {
-                        path: route.at.path(),
-                    });
+                    return Err(ReadError::NotAController { path: route.at.path() });
                 }
-                return Ok(Interrupt {
-                    controller: route.at,
-                    specifier: route.specifier,
-                });
+                return Ok(Interrupt { controller: route.at, specifier: route.specifier });
             };
             if hop == 0 {
                 route.address = self.unit_address(route.at.map_address_cells(2)?);
             }
-            let next = route
-                .at
-                .map_interrupt(map, route.address, route.specifier)?;
-            route = next.ok_or_else(|| ReadError::NotMapped {
-                path: self.path(),
-                nexus: route.at.path(),
-            })?;
+            let next = route.at.map_interrupt(map, route.address, route.specifier)?;
+            route = next.ok_or_else(|| ReadError::NotMapped { path: self.path(), nexus: route.at.path() })?;
         }
         Err(ReadError::EndlessInterruptRoute { path: self.path() })
     }
@@ -190,34 +159,16 @@ impl<'a> Node<'a> {
     ) -> Result<Option<Route<'a>>, ReadError> {
         let address_cells = self.map_address_cells(2)?;
         let interrupt_cells = self.interrupt_cells()?;
-        let mask_error = || ReadError::Malformed {
-            path: self.path(),
-            property: "interrupt-map-mask",
-        };
+        let mask_error = || ReadError::Malformed { path: self.path(), property: "interrupt-map-mask" };
         let (address_mask, specifier_mask) = match self.property("interrupt-map-mask") {
             Some(mask) => {
                 let mut cells = mask.cells();
                 let address = Cells::take(&mut cells, address_cells).ok_or_else(mask_error)?;
-                (
-                    address,
-                    Cells::take(&mut cells, interrupt_cells).ok_or_else(mask_error)?,
-                )
+                (address, Cells::take(&mut cells, interrupt_cells).ok_or_else(mask_error)?)
             }
-            None => (
-                Cells {
-                    words: [u32::MAX; _],
-                    count: 4,
-                },
-                Cells {
-                    words: [u32::MAX; _],
-                    count: 4,
-                },
-            ),
+            None => (Cells { words: [u32::MAX; _], count: 4 }, Cells { words: [u32::MAX; _], count: 4 }),
         };
-        let malformed = || ReadError::Malformed {
-            path: self.path(),
-            property: "interrupt-map",
-        };
+        let malformed = || ReadError::Malformed { path: self.path(), property: "interrupt-map" };
         let mut cells = map.cells();
         for _ in 0..MAX_ENTRIES {
             if cells.len() == 0 {
@@ -226,33 +177,19 @@ impl<'a> Node<'a> {
             let entry_address = Cells::take(&mut cells, address_cells).ok_or_else(malformed)?;
             let entry_specifier = Cells::take(&mut cells, interrupt_cells).ok_or_else(malformed)?;
             let at = self.phandle_target(cells.next().ok_or_else(malformed)?, "interrupt-map")?;
-            let next_address =
-                Cells::take(&mut cells, at.map_address_cells(0)?).ok_or_else(malformed)?;
-            let next_specifier =
-                Cells::take(&mut cells, at.interrupt_cells()?).ok_or_else(malformed)?;
-            if matches(address, entry_address, address_mask)
-                && matches(specifier, entry_specifier, specifier_mask)
-            {
-                return Ok(Some(Route {
-                    at,
-                    address: next_address,
-                    specifier: next_specifier,
-                }));
+            let next_address = Cells::take(&mut cells, at.map_address_cells(0)?).ok_or_else(malformed)?;
+            let next_specifier = Cells::take(&mut cells, at.interrupt_cells()?).ok_or_else(malformed)?;
+            if matches(address, entry_address, address_mask) && matches(specifier, entry_specifier, specifier_mask) {
+                return Ok(Some(Route { at, address: next_address, specifier: next_specifier }));
             }
         }
-        Err(ReadError::TooManyEntries {
-            path: self.path(),
-            property: "interrupt-map",
-        })
+        Err(ReadError::TooManyEntries { path: self.path(), property: "interrupt-map" })
     }
 
     /// Returns the first cells of `reg`; 0 where there is none.
     fn unit_address(self, count: u32) -> Cells {
         let mut reg = self.property("reg").into_iter().flat_map(Property::cells);
-        let mut cells = Cells {
-            count: to_usize(count),
-            ..Cells::default()
-        };
+        let mut cells = Cells { count: to_usize(count), ..Cells::default() };
         for word in cells.words.iter_mut().take(cells.count) {
             *word = reg.next().unwrap_or(0);
         }
@@ -263,16 +200,9 @@ impl<'a> Node<'a> {
     fn interrupt_cells(self) -> Result<u32, ReadError> {
         let property = "#interrupt-cells";
         let cells = self.property(property).and_then(Property::as_u32);
-        let cells = cells.ok_or_else(|| ReadError::Malformed {
-            path: self.path(),
-            property,
-        })?;
+        let cells = cells.ok_or_else(|| ReadError::Malformed { path: self.path(), property })?;
         if cells == 0 || to_usize(cells) > MAX_CELLS {
-            return Err(ReadError::UnsupportedCells {
-                path: self.path(),
-                property,
-                cells,
-            });
+            return Err(ReadError::UnsupportedCells { path: self.path(), property, cells });
         }
         Ok(cells)
     }
@@ -281,16 +211,9 @@ impl<'a> Node<'a> {
     /// nodes two.
     fn map_address_cells(self, default: u32) -> Result<u32, ReadError> {
         let property = "#address-cells";
-        let cells = self
-            .property(property)
-            .and_then(Property::as_u32)
-            .unwrap_or(default);
+        let cells = self.property(property).and_then(Property::as_u32).unwrap_or(default);
         if to_usize(cells) > MAX_CELLS {
-            return Err(ReadError::UnsupportedCells {
-                path: self.path(),
-                property,
-                cells,
-            });
+            return Err(ReadError::UnsupportedCells { path: self.path(), property, cells });
         }
         Ok(cells)
     }
@@ -298,19 +221,12 @@ impl<'a> Node<'a> {
     /// Returns the node that a phandle in a property of this node names.
     fn phandle_target(self, phandle: u32, property: &'static str) -> Result<Self, ReadError> {
         let tree: &'a DeviceTree = self.tree();
-        tree.by_phandle(phandle)
-            .ok_or_else(|| ReadError::UnknownPhandle {
-                path: self.path(),
-                property,
-                phandle,
-            })
+        tree.by_phandle(phandle).ok_or_else(|| ReadError::UnknownPhandle { path: self.path(), property, phandle })
     }
 }
 
 /// Tells whether two specifiers or addresses agree in the bits of a mask.
 fn matches(given: Cells, entry: Cells, mask: Cells) -> bool {
     let pairs = given.words.iter().zip(entry.as_slice());
-    pairs
-        .zip(mask.words)
-        .all(|((given, entry), mask)| (given ^ entry) & mask == 0)
+    pairs.zip(mask.words).all(|((given, entry), mask)| (given ^ entry) & mask == 0)
 }

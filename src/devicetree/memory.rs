@@ -24,13 +24,9 @@ impl DeviceTree {
     /// whose `reg` cannot be read count for nothing.
     pub fn memory(&self) -> Vec<PaRange> {
         let is_memory = |node: &Node<'_>| {
-            node.property("device_type").and_then(Property::as_str) == Some("memory")
-                && node.is_enabled()
+            node.property("device_type").and_then(Property::as_str) == Some("memory") && node.is_enabled()
         };
-        let entries = self
-            .nodes()
-            .filter(is_memory)
-            .flat_map(|node| node.reg().unwrap_or_default());
+        let entries = self.nodes().filter(is_memory).flat_map(|node| node.reg().unwrap_or_default());
         let mut ranges: Vec<PaRange> = entries.filter_map(|entry| entry.range()).collect();
         ranges.sort_unstable();
         let mut merged: Vec<PaRange> = Vec::new();
@@ -38,8 +34,7 @@ impl DeviceTree {
             match merged.last_mut() {
                 Some(last) if range.start() <= last.end() => {
                     // Never `None`: the start stays and the end only grows.
-                    *last = PaRange::between(last.start(), last.end().max(range.end()))
-                        .unwrap_or(*last);
+                    *last = PaRange::between(last.start(), last.end().max(range.end())).unwrap_or(*last);
                 }
                 _ => merged.push(range),
             }
@@ -55,20 +50,12 @@ impl DeviceTree {
     /// Reads the children of /reserved-memory. One that cannot be read is an error: nobody would keep away from it.
     pub(super) fn read_reserved_memory(&self) -> Result<Vec<ReservedRegion>, TreeError> {
         let mut regions = Vec::new();
-        let children = self
-            .root()
-            .child("reserved-memory")
-            .into_iter()
-            .flat_map(Node::children);
+        let children = self.root().child("reserved-memory").into_iter().flat_map(Node::children);
         for node in children.filter(|node| node.is_enabled()) {
             let entries = node.reg().map_err(TreeError::BadReservedMemory)?;
             let no_map = node.property("no-map").is_some();
             let ranges = entries.iter().filter_map(RegEntry::range);
-            regions.extend(ranges.map(|range| ReservedRegion {
-                range,
-                no_map,
-                path: node.path(),
-            }));
+            regions.extend(ranges.map(|range| ReservedRegion { range, no_map, path: node.path() }));
         }
         Ok(regions)
     }

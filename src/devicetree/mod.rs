@@ -78,11 +78,7 @@ impl DeviceTree {
     pub fn parse(bytes: &[u8]) -> Result<Self, TreeError> {
         let normalised = blob::normalise(bytes)?;
         let index = Index::read(&normalised)?;
-        let mut tree = Self {
-            blob: normalised.blob,
-            index,
-            reserved: Vec::new(),
-        };
+        let mut tree = Self { blob: normalised.blob, index, reserved: Vec::new() };
         tree.index.check_names(&tree.blob)?;
         tree.index_phandles()?;
         tree.reserved = tree.read_reserved_memory()?;
@@ -101,16 +97,12 @@ impl DeviceTree {
 
     /// Returns all nodes, depth first, parents before their children.
     pub fn nodes(&self) -> impl Iterator<Item = Node<'_>> {
-        self.index
-            .node_numbers()
-            .map(|number| Node::new(self, number))
+        self.index.node_numbers().map(|number| Node::new(self, number))
     }
 
     /// Returns the node with this phandle.
     pub fn by_phandle(&self, phandle: u32) -> Option<Node<'_>> {
-        self.index
-            .phandle(phandle)
-            .map(|number| Node::new(self, number))
+        self.index.phandle(phandle).map(|number| Node::new(self, number))
     }
 
     /// Returns the entries of the memory reservation block (`/memreserve/`).
@@ -120,20 +112,14 @@ impl DeviceTree {
 
     /// Fills the index of phandles.
     fn index_phandles(&mut self) -> Result<(), TreeError> {
-        let mut phandles: Vec<_> = self
-            .nodes()
-            .filter_map(|node| Some((node.phandle()?, node.number())))
-            .collect();
+        let mut phandles: Vec<_> = self.nodes().filter_map(|node| Some((node.phandle()?, node.number()))).collect();
         phandles.sort_unstable();
         let twice = phandles.windows(2).find_map(|pair| match pair {
             [(first, _), (second, number)] if first == second => Some((*first, *number)),
             _ => None,
         });
         if let Some((phandle, number)) = twice {
-            return Err(TreeError::DuplicatePhandle {
-                phandle,
-                path: Node::new(self, number).path(),
-            });
+            return Err(TreeError::DuplicatePhandle { phandle, path: Node::new(self, number).path() });
         }
         self.index.phandles = phandles;
         Ok(())
@@ -142,11 +128,6 @@ impl DeviceTree {
 
 impl fmt::Debug for DeviceTree {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "DeviceTree({} bytes, {} nodes)",
-            self.blob.len(),
-            self.index.nodes.len()
-        )
+        write!(f, "DeviceTree({} bytes, {} nodes)", self.blob.len(), self.index.nodes.len())
     }
 }

@@ -81,11 +81,7 @@ impl<'a> Node<'a> {
 
     /// Returns the parent, or `None` for the root.
     pub fn parent(self) -> Option<Self> {
-        let entry = self
-            .tree
-            .index
-            .node(self.number)
-            .filter(|_| self.number != 0)?;
+        let entry = self.tree.index.node(self.number).filter(|_| self.number != 0)?;
         Some(Self::new(self.tree, entry.parent))
     }
 
@@ -121,26 +117,17 @@ impl<'a> Node<'a> {
 
     /// Returns the properties in the tree's order.
     pub fn properties(self) -> impl Iterator<Item = Property<'a>> {
-        self.tree
-            .index
-            .properties(self.number)
-            .iter()
-            .map(move |entry| self.read(entry))
+        self.tree.index.properties(self.number).iter().map(move |entry| self.read(entry))
     }
 
     /// Returns a property by its name.
     pub fn property(self, name: &str) -> Option<Property<'a>> {
-        self.tree
-            .index
-            .property(self.number, name, &self.tree.blob)
-            .map(|entry| self.read(entry))
+        self.tree.index.property(self.number, name, &self.tree.blob).map(|entry| self.read(entry))
     }
 
     /// Returns the strings of `compatible`, the most specific first.
     pub fn compatible(self) -> impl Iterator<Item = &'a str> {
-        self.property("compatible")
-            .into_iter()
-            .flat_map(Property::strings)
+        self.property("compatible").into_iter().flat_map(Property::strings)
     }
 
     /// Tells whether `compatible` has this string.
@@ -169,12 +156,8 @@ impl<'a> Node<'a> {
 
     /// Returns the phandle, also from the old `linux,phandle`.
     pub fn phandle(self) -> Option<u32> {
-        let property = self
-            .property("phandle")
-            .or_else(|| self.property("linux,phandle"))?;
-        property
-            .as_u32()
-            .filter(|phandle| *phandle != 0 && *phandle != u32::MAX)
+        let property = self.property("phandle").or_else(|| self.property("linux,phandle"))?;
+        property.as_u32().filter(|phandle| *phandle != 0 && *phandle != u32::MAX)
     }
 
     /// Returns the labels that /__symbols__ gives this node.
@@ -182,30 +165,21 @@ impl<'a> Node<'a> {
         let path = self.path();
         let symbols = self.tree.root().child("__symbols__");
         let labels = symbols.into_iter().flat_map(Self::properties);
-        labels
-            .filter(move |label| label.as_str() == Some(&path))
-            .map(|label| label.name)
+        labels.filter(move |label| label.as_str() == Some(&path)).map(|label| label.name)
     }
 
     /// Returns `#address-cells`: the cells of an address in the children's `reg`; 2 when the node does not say.
     pub fn address_cells(self) -> u32 {
-        self.property("#address-cells")
-            .and_then(Property::as_u32)
-            .unwrap_or(2)
+        self.property("#address-cells").and_then(Property::as_u32).unwrap_or(2)
     }
 
     /// Returns `#size-cells`: the cells of a size in the children's `reg`; 1 when the node does not say.
     pub fn size_cells(self) -> u32 {
-        self.property("#size-cells")
-            .and_then(Property::as_u32)
-            .unwrap_or(1)
+        self.property("#size-cells").and_then(Property::as_u32).unwrap_or(1)
     }
 
     fn read(self, entry: &PropertyEntry) -> Property<'a> {
-        Property {
-            name: self.text(Some(entry.name)),
-            value: entry.value.bytes(&self.tree.blob),
-        }
+        Property { name: self.text(Some(entry.name)), value: entry.value.bytes(&self.tree.blob) }
     }
 
     fn text(self, span: Option<Span>) -> &'a str {
@@ -244,17 +218,13 @@ impl<'a> Property<'a> {
     /// Returns the value of exactly one NUL-terminated UTF-8 string.
     pub fn as_str(self) -> Option<&'a str> {
         let text = self.value.strip_suffix(&[0])?;
-        core::str::from_utf8(text)
-            .ok()
-            .filter(|text| !text.contains('\0'))
+        core::str::from_utf8(text).ok().filter(|text| !text.contains('\0'))
     }
 
     /// Returns the strings of a list of NUL-terminated strings; those that are not UTF-8 are left out.
     pub fn strings(self) -> impl Iterator<Item = &'a str> {
         let list = self.value.strip_suffix(&[0]);
-        let parts = list
-            .into_iter()
-            .flat_map(|list| list.split(|byte| *byte == 0));
+        let parts = list.into_iter().flat_map(|list| list.split(|byte| *byte == 0));
         parts.filter_map(|part| core::str::from_utf8(part).ok())
     }
 

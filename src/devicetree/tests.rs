@@ -58,23 +58,7 @@ fn board() -> Vec<u8> {
 fn memory(tree: &mut TreeWriter) {
     node(tree, "memory@60000000", |tree| {
         tree.property_str("device_type", "memory");
-        tree.property_cells(
-            "reg",
-            &[
-                0,
-                0x6000_0000,
-                0,
-                0x2000_0000,
-                1,
-                0,
-                0,
-                0x1000_0000,
-                2,
-                0,
-                0,
-                0,
-            ],
-        );
+        tree.property_cells("reg", &[0, 0x6000_0000, 0, 0x2000_0000, 1, 0, 0, 0x1000_0000, 2, 0, 0, 0]);
     });
     node(tree, "memory@40000000", |tree| {
         tree.property_str("device_type", "memory");
@@ -89,16 +73,11 @@ fn memory(tree: &mut TreeWriter) {
         cells(tree, 2, 2);
         tree.property_empty("ranges");
         node(tree, "firmware@50000000", |tree| {
-            tree.property_cells(
-                "reg",
-                &[0, 0x5000_0000, 0, 0x1000, 0, 0x5100_0000, 0, 0x2000],
-            );
+            tree.property_cells("reg", &[0, 0x5000_0000, 0, 0x1000, 0, 0x5100_0000, 0, 0x2000]);
             tree.property_empty("no-map");
         });
         node(tree, "pool", |tree| tree.property_u64("size", 0x40_0000));
-        node(tree, "frames@52000000", |tree| {
-            tree.property_cells("reg", &[0, 0x5200_0000, 0, 0x1000])
-        });
+        node(tree, "frames@52000000", |tree| tree.property_cells("reg", &[0, 0x5200_0000, 0, 0x1000]));
         node(tree, "unused@53000000", |tree| {
             tree.property_cells("reg", &[0, 0x5300_0000, 0, 0x1000]);
             tree.property_str("status", "disabled");
@@ -162,48 +141,25 @@ fn soc(tree: &mut TreeWriter) {
     node(tree, "soc", |tree| {
         cells(tree, 1, 1);
         tree.property_str("compatible", "simple-bus");
-        tree.property_cells(
-            "ranges",
-            &[
-                0,
-                0,
-                0x1000_0000,
-                0x10_0000,
-                0x40_0000,
-                1,
-                0x2000_0000,
-                0x1000,
-            ],
-        );
+        tree.property_cells("ranges", &[0, 0, 0x1000_0000, 0x10_0000, 0x40_0000, 1, 0x2000_0000, 0x1000]);
         node(tree, "serial@1000", |tree| {
             tree.property_strings("compatible", &["arm,pl011", "arm,primecell"]);
             tree.property_cells("reg", &[0x1000, 0x1000]);
             tree.property_cells("interrupts", &[0, 1, 4, 0, 2, 1]);
         });
-        node(tree, "serial@2000", |tree| {
-            tree.property_cells("reg", &[0x2000, 0x1000, 0x40_0000, 0x10])
-        });
+        node(tree, "serial@2000", |tree| tree.property_cells("reg", &[0x2000, 0x1000, 0x40_0000, 0x10]));
         node(tree, "combiner@3000", |tree| {
             tree.property_u32("phandle", COMBINER);
             tree.property_u32("#interrupt-cells", 1);
             tree.property_empty("interrupt-controller");
             tree.property_cells("reg", &[0xf_f000, 0x1000]);
         });
-        node(tree, "straddles@ff000", |tree| {
-            tree.property_cells("reg", &[0xf_f000, 0x1001])
-        });
+        node(tree, "straddles@ff000", |tree| tree.property_cells("reg", &[0xf_f000, 0x1001]));
         node(tree, "dma@4000", |tree| {
-            tree.property_cells(
-                "interrupts-extended",
-                &[GIC, 0, 7, 1, COMBINER, 5, NEXUS, 0x105, 3, NEXUS, 4, 0],
-            );
+            tree.property_cells("interrupts-extended", &[GIC, 0, 7, 1, COMBINER, 5, NEXUS, 0x105, 3, NEXUS, 4, 0]);
         });
-        node(tree, "unmapped", |tree| {
-            tree.property_cells("interrupts-extended", &[NEXUS, 6, 0])
-        });
-        node(tree, "endless", |tree| {
-            tree.property_cells("interrupts-extended", &[LOOP, 1])
-        });
+        node(tree, "unmapped", |tree| tree.property_cells("interrupts-extended", &[NEXUS, 6, 0]));
+        node(tree, "endless", |tree| tree.property_cells("interrupts-extended", &[LOOP, 1]));
         node(tree, "i2c@5000", |tree| {
             cells(tree, 1, 0);
             tree.property_str("status", "disabled");
@@ -212,9 +168,7 @@ fn soc(tree: &mut TreeWriter) {
         node(tree, "bus", |tree| {
             cells(tree, 1, 1);
             tree.property_empty("ranges");
-            node(tree, "timer@6000", |tree| {
-                tree.property_cells("reg", &[0x6000, 0x100])
-            });
+            node(tree, "timer@6000", |tree| tree.property_cells("reg", &[0x6000, 0x100]));
         });
     });
 }
@@ -225,10 +179,7 @@ fn pcie(tree: &mut TreeWriter) {
         tree.property_str("device_type", "pci");
         tree.property_u32("#interrupt-cells", 1);
         tree.property_cells("interrupt-map-mask", &[0x1800, 0, 0, 7]);
-        let map = [
-            [0, 0, 0, 1, GIC, 0, 0, 0, 3, 4],
-            [0x800, 0, 0, 1, GIC, 0, 0, 0, 4, 4],
-        ];
+        let map = [[0, 0, 0, 1, GIC, 0, 0, 0, 3, 4], [0x800, 0, 0, 1, GIC, 0, 0, 0, 4, 4]];
         tree.property_cells("interrupt-map", &map.concat());
         let ranges = [
             [0x0100_0000, 0, 0, 0, 0x3eff_0000, 0, 0x1_0000],
@@ -241,10 +192,7 @@ fn pcie(tree: &mut TreeWriter) {
             tree.property_cells("interrupts", &[1]);
         });
         node(tree, "window", |tree| {
-            let reg = [
-                [0x8200_0010, 0, 0x1000_1000, 0, 0x1000],
-                [0x4300_0000, 0x81, 0, 0, 0x1000],
-            ];
+            let reg = [[0x8200_0010, 0, 0x1000_1000, 0, 0x1000], [0x4300_0000, 0x81, 0, 0, 0x1000]];
             tree.property_cells("reg", &reg.concat());
         });
     });

@@ -36,17 +36,11 @@ impl fmt::Display for WriteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BadName { name } => write!(f, "`{name}` is no legal name in a device tree"),
-            Self::MisplacedProperty { name } => write!(
-                f,
-                "property `{name}` stands outside a node or behind a child"
-            ),
-            Self::Unbalanced => {
-                f.write_str("nodes of the device tree do not open and close in pairs")
+            Self::MisplacedProperty { name } => write!(f, "property `{name}` stands outside a node or behind a child"),
+            Self::Unbalanced => f.write_str("nodes of the device tree do not open and close in pairs"),
+            Self::TooLarge => {
+                write!(f, "device tree is larger than {MAX_SIZE} bytes or deeper than {MAX_DEPTH} levels")
             }
-            Self::TooLarge => write!(
-                f,
-                "device tree is larger than {MAX_SIZE} bytes or deeper than {MAX_DEPTH} levels"
-            ),
             Self::Unreadable(error) => write!(f, "written tree cannot be read: {error}"),
         }
     }
@@ -94,9 +88,7 @@ impl TreeWriter {
             Place::Properties | Place::Children if blob::is_node_name(name.as_bytes()) => {}
             Place::End => return self.fail(WriteError::Unbalanced),
             _ => {
-                return self.fail(WriteError::BadName {
-                    name: name.to_owned(),
-                });
+                return self.fail(WriteError::BadName { name: name.to_owned() });
             }
         }
         if self.depth > MAX_DEPTH {
@@ -116,25 +108,17 @@ impl TreeWriter {
             return self.fail(WriteError::Unbalanced);
         };
         self.depth = depth;
-        self.place = if depth == 0 {
-            Place::End
-        } else {
-            Place::Children
-        };
+        self.place = if depth == 0 { Place::End } else { Place::Children };
         self.put(&END_NODE.to_be_bytes());
     }
 
     /// Writes a property of any bytes.
     pub fn property(&mut self, name: &str, value: &[u8]) {
         if self.place != Place::Properties {
-            return self.fail(WriteError::MisplacedProperty {
-                name: name.to_owned(),
-            });
+            return self.fail(WriteError::MisplacedProperty { name: name.to_owned() });
         }
         if !blob::is_property_name(name.as_bytes()) {
-            return self.fail(WriteError::BadName {
-                name: name.to_owned(),
-            });
+            return self.fail(WriteError::BadName { name: name.to_owned() });
         }
         let (Some(offset), Ok(size)) = (self.string(name), u32::try_from(value.len())) else {
             return self.fail(WriteError::TooLarge);
@@ -169,10 +153,7 @@ impl TreeWriter {
 
     /// Writes a property of a list of strings.
     pub fn property_strings(&mut self, name: &str, values: &[&str]) {
-        let bytes: Vec<u8> = values
-            .iter()
-            .flat_map(|value| value.bytes().chain([0]))
-            .collect();
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.bytes().chain([0])).collect();
         self.property(name, &bytes);
     }
 

@@ -50,9 +50,7 @@ fn apply(blob: &mut Vec<u8>, damage: &Damage) {
     }
     match damage {
         Damage::Byte(at, value) => blob[at.index(words * 4)] = *value,
-        Damage::Word(at, value) => {
-            blob[at.index(words) * 4..][..4].copy_from_slice(&value.to_be_bytes())
-        }
+        Damage::Word(at, value) => blob[at.index(words) * 4..][..4].copy_from_slice(&value.to_be_bytes()),
         Damage::Copy(to, from) => {
             let from = from.index(words) * 4;
             blob.copy_within(from..from + 4, to.index(words) * 4);
@@ -74,28 +72,14 @@ fn read_all(tree: &DeviceTree, size: usize) {
     assert!(tree.nodes().count() <= size / 8);
     let normalised = DeviceTree::parse(tree.as_bytes()).unwrap();
     assert_eq!(normalised.as_bytes(), tree.as_bytes());
-    let _ = (
-        tree.memory(),
-        tree.reserved_memory(),
-        tree.chosen(),
-        tree.stdout(),
-        tree.initrd(),
-    );
+    let _ = (tree.memory(), tree.reserved_memory(), tree.chosen(), tree.stdout(), tree.initrd());
     assert!(tree.memory_reservations().count() <= size / 16);
     let mut properties = 0;
     for node in tree.nodes() {
         assert_eq!(tree.node(&node.path()), Some(node));
         assert!(node.ancestors().count() <= MAX_DEPTH);
-        let _ = (
-            node.labels().count(),
-            node.compatible().count(),
-            node.is_enabled(),
-            node.phandle(),
-        );
-        let _ = (
-            tree.find(node.name()).is_ok(),
-            tree.find(node.base_name()).is_ok(),
-        );
+        let _ = (node.labels().count(), node.compatible().count(), node.is_enabled(), node.phandle());
+        let _ = (tree.find(node.name()).is_ok(), tree.find(node.base_name()).is_ok());
         assert!(node.reg().map_or(0, |reg| reg.len()) <= node.raw_reg().map_or(0, |reg| reg.len()));
         for interrupt in node.interrupts().unwrap_or_default() {
             let _ = gic_interrupt(interrupt.cells());
@@ -103,12 +87,7 @@ fn read_all(tree: &DeviceTree, size: usize) {
         for property in node.properties() {
             properties += 1;
             assert_eq!(node.property(property.name), Some(property));
-            let _ = (
-                property.as_u32(),
-                property.as_u64(),
-                property.as_str(),
-                property.strings().count(),
-            );
+            let _ = (property.as_u32(), property.as_u64(), property.as_str(), property.strings().count());
             assert_eq!(property.cells().count(), property.bytes().len() / 4);
         }
     }
@@ -170,9 +149,6 @@ fn largest_blob_of_smallest_nodes_is_read_in_bounded_time() {
         }
     });
     let tree = DeviceTree::parse(&blob.unwrap()).unwrap();
-    assert_eq!(
-        tree.root().children().count(),
-        usize::try_from(count).unwrap()
-    );
+    assert_eq!(tree.root().children().count(), usize::try_from(count).unwrap());
     assert!(tree.find("/00000g").is_err());
 }

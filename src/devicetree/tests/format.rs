@@ -9,10 +9,7 @@ use super::*;
 
 /// Returns a blob with this structure block, and "a\0b\0" for strings.
 fn raw(structure: &[u32]) -> Vec<u8> {
-    let bytes: Vec<u8> = structure
-        .iter()
-        .flat_map(|word| word.to_be_bytes())
-        .collect();
+    let bytes: Vec<u8> = structure.iter().flat_map(|word| word.to_be_bytes()).collect();
     blob::assemble(&[0; 16], &bytes, b"a\0b\0", 0).unwrap()
 }
 
@@ -32,13 +29,7 @@ fn sprinkle(blob: &[u8], mut count: impl FnMut() -> usize) -> Vec<u8> {
     let mut at = 0;
     while at < structure.len() {
         let length = match word(structure, at) as u32 {
-            BEGIN_NODE => {
-                4 + structure[at + 4..]
-                    .iter()
-                    .position(|byte| *byte == 0)
-                    .unwrap()
-                    + 1
-            }
+            BEGIN_NODE => 4 + structure[at + 4..].iter().position(|byte| *byte == 0).unwrap() + 1,
             PROPERTY => 12 + word(structure, at + 4),
             _ => 4,
         };
@@ -63,48 +54,14 @@ fn smallest_tree_is_accepted_and_less_is_not() {
         (&words[..1], TreeError::BadName { offset: 0 }),
         (&[END], TreeError::NotOneRoot { offset: 0 }),
         (&[BEGIN_NODE, 0, END], TreeError::NotOneRoot { offset: 8 }),
-        (
-            &[BEGIN_NODE, 0, END_NODE, BEGIN_NODE, 0, END_NODE, END],
-            TreeError::NotOneRoot { offset: 12 },
-        ),
-        (
-            &[END_NODE, END],
-            TreeError::BadToken {
-                offset: 0,
-                token: END_NODE,
-            },
-        ),
-        (
-            &[BEGIN_NODE, 0, END_NODE, END_NODE, END],
-            TreeError::BadToken {
-                offset: 12,
-                token: END_NODE,
-            },
-        ),
-        (
-            &[BEGIN_NODE, 0, 5, END_NODE, END],
-            TreeError::BadToken {
-                offset: 8,
-                token: 5,
-            },
-        ),
-        (
-            &[PROPERTY, 0, 0, BEGIN_NODE, 0, END_NODE, END],
-            TreeError::BadToken {
-                offset: 0,
-                token: PROPERTY,
-            },
-        ),
-        (
-            &[BEGIN_NODE, 0x6100_0000, END_NODE, END],
-            TreeError::BadName { offset: 0 },
-        ),
+        (&[BEGIN_NODE, 0, END_NODE, BEGIN_NODE, 0, END_NODE, END], TreeError::NotOneRoot { offset: 12 }),
+        (&[END_NODE, END], TreeError::BadToken { offset: 0, token: END_NODE }),
+        (&[BEGIN_NODE, 0, END_NODE, END_NODE, END], TreeError::BadToken { offset: 12, token: END_NODE }),
+        (&[BEGIN_NODE, 0, 5, END_NODE, END], TreeError::BadToken { offset: 8, token: 5 }),
+        (&[PROPERTY, 0, 0, BEGIN_NODE, 0, END_NODE, END], TreeError::BadToken { offset: 0, token: PROPERTY }),
+        (&[BEGIN_NODE, 0x6100_0000, END_NODE, END], TreeError::BadName { offset: 0 }),
     ] {
-        assert_eq!(
-            DeviceTree::parse(&raw(structure)).unwrap_err(),
-            expected,
-            "{structure:x?}"
-        );
+        assert_eq!(DeviceTree::parse(&raw(structure)).unwrap_err(), expected, "{structure:x?}");
     }
 }
 
@@ -120,31 +77,13 @@ fn misplaced_or_malformed_properties_are_refused() {
     assert_eq!(of(&[PROPERTY, 0, 2]), Ok(1));
     assert_eq!(of(&[PROPERTY, 0, 1]), Err(TreeError::BadName { offset: 8 }));
     assert_eq!(of(&[PROPERTY, 0, 4]), Err(TreeError::BadName { offset: 8 }));
-    assert_eq!(
-        of(&[PROPERTY, 0, u32::MAX]),
-        Err(TreeError::BadName { offset: 8 })
-    );
-    assert_eq!(
-        of(&[PROPERTY, 9, 0]),
-        Err(TreeError::Truncated { offset: 8 })
-    );
-    assert_eq!(
-        of(&[PROPERTY, u32::MAX, 0]),
-        Err(TreeError::Truncated { offset: 8 })
-    );
+    assert_eq!(of(&[PROPERTY, 0, u32::MAX]), Err(TreeError::BadName { offset: 8 }));
+    assert_eq!(of(&[PROPERTY, 9, 0]), Err(TreeError::Truncated { offset: 8 }));
+    assert_eq!(of(&[PROPERTY, u32::MAX, 0]), Err(TreeError::Truncated { offset: 8 }));
     let behind_child = [BEGIN_NODE, 0x6100_0000, END_NODE, PROPERTY, 0, 0];
-    assert_eq!(
-        of(&behind_child),
-        Err(TreeError::PropertyAfterChild { offset: 20 })
-    );
-    let twice = TreeError::DuplicateProperty {
-        path: "/".into(),
-        property: "a".into(),
-    };
-    assert_eq!(
-        of(&[PROPERTY, 0, 0, PROPERTY, 0, 2, PROPERTY, 0, 0]),
-        Err(twice)
-    );
+    assert_eq!(of(&behind_child), Err(TreeError::PropertyAfterChild { offset: 20 }));
+    let twice = TreeError::DuplicateProperty { path: "/".into(), property: "a".into() };
+    assert_eq!(of(&[PROPERTY, 0, 0, PROPERTY, 0, 2, PROPERTY, 0, 0]), Err(twice));
 }
 
 #[test]
@@ -157,12 +96,7 @@ fn trees_that_contradict_themselves_are_refused() {
             }
         });
     });
-    assert_eq!(
-        twins,
-        unreadable(TreeError::DuplicateNode {
-            path: "/bus/a@1".into()
-        })
-    );
+    assert_eq!(twins, unreadable(TreeError::DuplicateNode { path: "/bus/a@1".into() }));
     let cousins = tree(|tree| {
         for name in ["bus@1", "bus@2"] {
             node(tree, name, |tree| node(tree, "a@1", |_| {}));
@@ -174,13 +108,7 @@ fn trees_that_contradict_themselves_are_refused() {
             node(tree, name, |tree| tree.property_u32("phandle", 7));
         }
     });
-    assert_eq!(
-        phandles,
-        unreadable(TreeError::DuplicatePhandle {
-            phandle: 7,
-            path: "/b".into()
-        })
-    );
+    assert_eq!(phandles, unreadable(TreeError::DuplicatePhandle { phandle: 7, path: "/b".into() }));
 }
 
 #[test]
@@ -193,10 +121,7 @@ fn depth_is_bounded() {
         DeviceTree::parse(&raw(&words)).map(|tree| tree.nodes().count())
     };
     assert_eq!(nested(MAX_DEPTH), Ok(MAX_DEPTH + 1));
-    assert!(matches!(
-        nested(MAX_DEPTH + 1),
-        Err(TreeError::TooDeep { .. })
-    ));
+    assert!(matches!(nested(MAX_DEPTH + 1), Err(TreeError::TooDeep { .. })));
     assert!(matches!(nested(100_000), Err(TreeError::TooDeep { .. })));
     let written = |depth: usize| {
         let mut tree = TreeWriter::new();
@@ -226,10 +151,7 @@ fn names_are_bounded_and_printable() {
     let mut words = [BEGIN_NODE, 0, BEGIN_NODE].to_vec();
     words.extend([0x6161_6161].repeat(64));
     words.extend([0, END_NODE, END_NODE, END]);
-    assert_eq!(
-        DeviceTree::parse(&raw(&words)).unwrap_err(),
-        TreeError::BadName { offset: 8 }
-    );
+    assert_eq!(DeviceTree::parse(&raw(&words)).unwrap_err(), TreeError::BadName { offset: 8 });
 }
 
 #[test]
@@ -238,16 +160,7 @@ fn size_is_bounded() {
     let overhead = of(0).unwrap().len();
     let largest = usize::try_from(MAX_SIZE).unwrap() - overhead;
     let blob = of(largest).unwrap();
-    assert_eq!(
-        DeviceTree::parse(&blob)
-            .unwrap()
-            .root()
-            .property("x")
-            .unwrap()
-            .value
-            .len(),
-        largest
-    );
+    assert_eq!(DeviceTree::parse(&blob).unwrap().root().property("x").unwrap().value.len(), largest);
     assert!(of(largest + 8).is_err());
 }
 
@@ -261,13 +174,7 @@ fn free_space_behind_the_content_need_not_be_there() {
     let content = &blob[..usize::try_from(extent).unwrap()];
     assert_eq!(DeviceTree::parse(content).unwrap().as_bytes(), board());
     let short = DeviceTree::parse(&content[..content.len() - 1]).unwrap_err();
-    assert_eq!(
-        short,
-        TreeError::TooShort {
-            needed: extent,
-            given: extent - 1
-        }
-    );
+    assert_eq!(short, TreeError::TooShort { needed: extent, given: extent - 1 });
 }
 
 #[test]
@@ -279,53 +186,20 @@ fn header_is_checked() {
     };
     let outside = |block| Err(TreeError::BlockOutside { block });
     assert_eq!(with(0, MAGIC), Ok(()));
-    assert_eq!(
-        with(0, MAGIC.swap_bytes()),
-        Err(TreeError::BadMagic {
-            found: MAGIC.swap_bytes()
-        })
-    );
-    assert_eq!(
-        with(20, 15),
-        Err(TreeError::UnsupportedVersion {
-            version: 15,
-            last_compatible: 16
-        })
-    );
-    assert_eq!(
-        with(24, 18),
-        Err(TreeError::UnsupportedVersion {
-            version: 17,
-            last_compatible: 18
-        })
-    );
+    assert_eq!(with(0, MAGIC.swap_bytes()), Err(TreeError::BadMagic { found: MAGIC.swap_bytes() }));
+    assert_eq!(with(20, 15), Err(TreeError::UnsupportedVersion { version: 15, last_compatible: 16 }));
+    assert_eq!(with(24, 18), Err(TreeError::UnsupportedVersion { version: 17, last_compatible: 18 }));
     assert_eq!(with(20, 18), Ok(()));
     assert_eq!(with(8, u32::MAX), outside(Block::Structure));
     assert_eq!(with(12, u32::MAX), outside(Block::Strings));
     assert_eq!(with(16, u32::MAX - 7), outside(Block::Reservations));
-    assert_eq!(
-        with(8, 58),
-        Err(TreeError::Misaligned {
-            block: Block::Structure
-        })
-    );
-    assert_eq!(
-        with(16, 44),
-        Err(TreeError::Misaligned {
-            block: Block::Reservations
-        })
-    );
+    assert_eq!(with(8, 58), Err(TreeError::Misaligned { block: Block::Structure }));
+    assert_eq!(with(16, 44), Err(TreeError::Misaligned { block: Block::Reservations }));
     assert_eq!(with(32, u32::MAX), outside(Block::Strings));
     assert_eq!(with(36, u32::MAX), outside(Block::Structure));
     assert_eq!(with(4, 64), outside(Block::Strings));
     let header = &board()[..HEADER_SIZE - 1];
-    assert_eq!(
-        DeviceTree::extent(header),
-        Err(TreeError::TooShort {
-            needed: 40,
-            given: 39
-        })
-    );
+    assert_eq!(DeviceTree::extent(header), Err(TreeError::TooShort { needed: 40, given: 39 }));
 }
 
 #[test]
@@ -337,10 +211,7 @@ fn content_above_the_limit_is_refused_from_the_header_alone() {
     set_word(&mut blob, 32, 0);
     assert_eq!(DeviceTree::extent(&blob), Ok(MAX_SIZE));
     set_word(&mut blob, 32, 1);
-    assert_eq!(
-        DeviceTree::extent(&blob),
-        Err(TreeError::TooLarge { size: MAX_SIZE + 1 })
-    );
+    assert_eq!(DeviceTree::extent(&blob), Err(TreeError::TooLarge { size: MAX_SIZE + 1 }));
 }
 
 #[test]
@@ -353,37 +224,20 @@ fn version_16_reads_as_version_17() {
 
 #[test]
 fn reservations_without_end_or_past_the_address_space_are_refused() {
-    let structure: Vec<u8> = [BEGIN_NODE, 0, END_NODE, END]
-        .iter()
-        .flat_map(|word| word.to_be_bytes())
-        .collect();
+    let structure: Vec<u8> = [BEGIN_NODE, 0, END_NODE, END].iter().flat_map(|word| word.to_be_bytes()).collect();
     let mut blob = blob::assemble(&[1; 16], &structure, b"", 0).unwrap();
-    assert_eq!(
-        DeviceTree::parse(&blob).unwrap_err(),
-        TreeError::ReservationsWithoutEnd
-    );
+    assert_eq!(DeviceTree::parse(&blob).unwrap_err(), TreeError::ReservationsWithoutEnd);
     blob.truncate(40);
     let of = |address, size| {
         let mut tree = TreeWriter::new();
         node(&mut tree, "", |_| {});
         tree.reserve(address, size);
-        tree.finish().map(|blob| {
-            DeviceTree::parse(&blob)
-                .unwrap()
-                .memory_reservations()
-                .count()
-        })
+        tree.finish().map(|blob| DeviceTree::parse(&blob).unwrap().memory_reservations().count())
     };
     assert_eq!(of(u64::MAX, 0), Ok(0));
     assert_eq!(of(0, 1), Ok(1));
     assert_eq!(of(u64::MAX - 1, 1), Ok(1));
-    assert_eq!(
-        of(u64::MAX, 1),
-        Err(WriteError::Unreadable(TreeError::BadReservation {
-            address: u64::MAX,
-            size: 1
-        }))
-    );
+    assert_eq!(of(u64::MAX, 1), Err(WriteError::Unreadable(TreeError::BadReservation { address: u64::MAX, size: 1 })));
 }
 
 #[test]
@@ -415,15 +269,10 @@ fn writer_shares_names_and_reports_the_first_mistake() {
     assert_eq!(of(|tree| tree.end_node()), Err(WriteError::Unbalanced));
     let bad = |name: &str| Err(WriteError::BadName { name: name.into() });
     assert_eq!(of(|tree| node(tree, "root", |_| {})), bad("root"));
-    assert_eq!(
-        of(|tree| node(tree, "", |tree| node(tree, "", |tree| tree.begin_node("/")))),
-        bad("")
-    );
+    assert_eq!(of(|tree| node(tree, "", |tree| node(tree, "", |tree| tree.begin_node("/")))), bad(""));
     let second_root = |tree: &mut TreeWriter| (0..2).for_each(|_| node(tree, "", |_| {}));
     assert_eq!(of(second_root), Err(WriteError::Unbalanced));
-    let misplaced = Err(WriteError::MisplacedProperty {
-        name: "late".into(),
-    });
+    let misplaced = Err(WriteError::MisplacedProperty { name: "late".into() });
     assert_eq!(of(|tree| tree.property_empty("late")), misplaced);
     assert_eq!(
         of(|tree| node(tree, "", |tree| {
@@ -442,27 +291,19 @@ struct Model {
 }
 
 fn model() -> impl Strategy<Value = Model> {
-    let properties =
-        || prop::collection::vec((0..6u8, prop::collection::vec(any::<u8>(), 0..9)), 0..4);
-    let leaf = properties().prop_map(|properties| Model {
-        properties: named(properties),
-        children: Vec::new(),
-    });
+    let properties = || prop::collection::vec((0..6u8, prop::collection::vec(any::<u8>(), 0..9)), 0..4);
+    let leaf = properties().prop_map(|properties| Model { properties: named(properties), children: Vec::new() });
     leaf.prop_recursive(5, 40, 4, move |inner| {
         let children = prop::collection::vec((0..6u8, inner), 0..4);
-        (properties(), children).prop_map(|(properties, children)| Model {
-            properties: named(properties),
-            children: named(children),
-        })
+        (properties(), children)
+            .prop_map(|(properties, children)| Model { properties: named(properties), children: named(children) })
     })
 }
 
 /// Names things by a number, so that some repeat in the tree but none among neighbours.
 fn named<T>(things: Vec<(u8, T)>) -> Vec<(String, T)> {
     let names = things.into_iter().enumerate();
-    names
-        .map(|(place, (kind, thing))| (std::format!("n{kind}@{place}"), thing))
-        .collect()
+    names.map(|(place, (kind, thing))| (std::format!("n{kind}@{place}"), thing)).collect()
 }
 
 fn write(model: &Model, tree: &mut TreeWriter) {
@@ -475,10 +316,8 @@ fn write(model: &Model, tree: &mut TreeWriter) {
 }
 
 fn assert_same(node: Node<'_>, model: &Model) {
-    let properties: Vec<_> = node
-        .properties()
-        .map(|property| (property.name.into(), property.value.to_vec()))
-        .collect();
+    let properties: Vec<_> =
+        node.properties().map(|property| (property.name.into(), property.value.to_vec())).collect();
     assert_eq!(properties, model.properties);
     for (name, value) in &model.properties {
         assert_eq!(node.property(name).unwrap().value, value);
@@ -524,10 +363,5 @@ proptest! {
 #[test]
 fn nops_around_everything_of_the_board_change_nothing() {
     let blob = board();
-    assert_eq!(
-        DeviceTree::parse(&sprinkle(&blob, || 1))
-            .unwrap()
-            .as_bytes(),
-        blob
-    );
+    assert_eq!(DeviceTree::parse(&sprinkle(&blob, || 1)).unwrap().as_bytes(), blob);
 }
