@@ -73,7 +73,8 @@ fn start(tree: u64, base: u64) -> Result<&'static PerCpu, Refusal> {
     space.map(bundle_range, Use::ReadOnly).map_err(|e| describe(&e))?;
     // SAFETY: the range is the loader's initrd, mapped read-only just now; nobody writes it.
     let bytes = unsafe { machine::bytes(bundle_range) };
-    let bundle = bundle::parse(bytes).map_err(|e| format_args!("the bundle (initrd at {bundle_range}): {e}").to_string())?;
+    let bundle =
+        bundle::parse(bytes).map_err(|e| format_args!("the bundle (initrd at {bundle_range}): {e}").to_string())?;
     let manifest = bundle.manifest;
     log::set_level(manifest.hypervisor.log);
     if let Some(wanted) = manifest.hypervisor.uart.as_deref() {
@@ -173,7 +174,8 @@ fn read_tree(space: &mut AddressSpace, address: u64) -> Result<DeviceTree, Refus
 
 fn find_bundle(tree: &DeviceTree) -> Result<PaRange, Refusal> {
     tree.initrd().ok_or_else(|| {
-        "no bundle: the boot loader passed no initrd (/chosen has no linux,initrd-start); `septum build` makes it".to_string()
+        "no bundle: the boot loader passed no initrd (/chosen has no linux,initrd-start); `septum build` makes it"
+            .to_string()
     })
 }
 

@@ -220,10 +220,7 @@ impl Lifecycle {
         }
         let vcpu = self.vcpus.get(me.index())?;
         vcpu.state.compare_exchange(VCPU_ON_PENDING, VCPU_ON, Ordering::SeqCst, Ordering::SeqCst).ok()?;
-        Some(Entry {
-            pc: Ipa::new(vcpu.entry.load(Ordering::Relaxed)),
-            context: vcpu.context.load(Ordering::Relaxed),
-        })
+        Some(Entry { pc: Ipa::new(vcpu.entry.load(Ordering::Relaxed)), context: vcpu.context.load(Ordering::Relaxed) })
     }
 
     /// PSCI CPU_OFF, after EL2 has left the vCPU on its own CPU.
@@ -244,13 +241,17 @@ impl Lifecycle {
 
     /// Changes the state from `from` to `to`, counting generations at each preparation.
     fn change(&self, from: State, to: State) -> bool {
-        self.state
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |raw| {
-                let bump = if to == State::Preparing { 1 } else { 0 };
-                let generation = (raw >> 8).wrapping_add(bump);
-                (State::decode(raw) == from).then_some((generation << 8) | to.encode())
-            })
-            .is_ok()
+        let mut raw = self.state.load(Ordering::SeqCst);
+        // Each further turn follows another CPU's change; once the state is not `from`, it ends.
+        while State::decode(raw) == from {
+            let bump = if to == State::Preparing { 1 } else { 0 };
+            let changed = ((raw >> 8).wrapping_add(bump) << 8) | to.encode();
+            match self.state.compare_exchange(raw, changed, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return true,
+                Err(now) => raw = now,
+            }
+        }
+        false
     }
 }
 

@@ -240,7 +240,9 @@ impl Window {
         for block in 0..blocks {
             let target = base.get() + block * BLOCK_SIZE;
             // SAFETY: the table is this window's own; the entry is invalid now.
-            unsafe { slot(self.table.get(), block * BLOCK_SIZE, 2).write_volatile(target | VALID | used_for.attributes()) };
+            unsafe {
+                slot(self.table.get(), block * BLOCK_SIZE, 2).write_volatile(target | VALID | used_for.attributes())
+            };
         }
         dsb_ishst();
         isb();

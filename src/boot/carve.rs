@@ -57,6 +57,7 @@ pub fn carve(parts: Parts) -> Result<&'static PerCpu, Refusal> {
         firmware,
         bundle,
         partitions: partitions.into_boxed_slice(),
+        names: manifest.partitions.iter().map(|partition| partition.name.clone()).collect(),
         cpus: prepared.iter().map(|prepared| prepared.cpu).collect::<Box<[_]>>(),
         timer: board.timer.hypervisor.intid,
         console: board.console.as_ref().and_then(|uart| uart.interrupt).map(|(intid, _)| intid),
@@ -114,11 +115,8 @@ fn prepare_cpus(space: &mut AddressSpace, board: &Board, plan: &Plan) -> Result<
     for node in needed.iter().filter_map(|id| board.cpu(*id)) {
         let vcpus = plan.partitions.iter().flat_map(|partition| &partition.vcpus);
         let vcpu = vcpus.filter(|vcpu| vcpu.cpu == node.id).map(|vcpu| vcpu.id).next();
-        let made = if node.mpidr == own {
-            cpus::boot_cpu(space, node, vcpu)
-        } else {
-            cpus::secondary_cpu(space, node, vcpu)
-        };
+        let made =
+            if node.mpidr == own { cpus::boot_cpu(space, node, vcpu) } else { cpus::secondary_cpu(space, node, vcpu) };
         prepared.push(made.map_err(|e| describe(&e))?);
     }
     Ok(prepared)
@@ -128,11 +126,9 @@ fn prepare_cpus(space: &mut AddressSpace, board: &Board, plan: &Plan) -> Result<
 fn partition(plan: PartitionPlan, board: &Board, cpu: &Features) -> Result<Partition, Refusal> {
     let map = stage2(&plan, cpu).map_err(|e| format_args!("partition {}: {e}", plan.name).to_string())?;
     let confinement = vcpu::Confinement::new(plan.vmid, map.root(), map.geometry().vtcr(cpu.pa_range));
-    let vgic = interrupts::make_vgic(&plan, board).map_err(|e| format_args!("partition {}: {e}", plan.name).to_string())?;
-    let console = plan.console.map(|_| Console {
-        registers: spin::Mutex::new(()),
-        device: Pl011::new(),
-    });
+    let vgic =
+        interrupts::make_vgic(&plan, board).map_err(|e| format_args!("partition {}: {e}", plan.name).to_string())?;
+    let console = plan.console.map(|_| Console { registers: spin::Mutex::new(()), device: Pl011::new() });
     let faults = FaultWindow::new(plan.on_fault, timer::frequency());
     info!("partition {}: mapped {}", plan.name, map.histogram());
     Ok(Partition::new(plan, vgic, confinement, map, console, faults))

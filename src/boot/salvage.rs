@@ -86,9 +86,9 @@ fn hexadecimal(bytes: &[u8]) -> Option<u64> {
 /// Reads PeriphID0 and 1 and PCellID (DDI 0183, 3.3.14).
 fn is_pl011(base: u64) -> bool {
     let identity = [(0xfe0, 0x11), (0xff0, 0x0d), (0xff4, 0xf0), (0xff8, 0x05), (0xffc, 0xb1)];
-    identity.iter().all(|(offset, expected)| {
-        probe::read(Pa::new(base + offset)).is_some_and(|value| value & 0xff == *expected)
-    })
+    identity
+        .iter()
+        .all(|(offset, expected)| probe::read(Pa::new(base + offset)).is_some_and(|value| value & 0xff == *expected))
 }
 
 fn take_over(base: u64) -> bool {

@@ -186,7 +186,7 @@ fn stays_in_line(sequence: &[u8], freedom: Freedom) -> bool {
     match (last, freedom) {
         (b'm', _) => true,
         (b'J', Freedom::Edit) => matches!(parameters, [] | [b'0']),
-        (b'K' | b'C' | b'D' | b'P' | b'@' | b'n', Freedom::Edit) => true,
+        (b'K' | b'C' | b'D' | b'P' | b'@', Freedom::Edit) => true,
         _ => false,
     }
 }
@@ -214,9 +214,16 @@ mod tests {
     }
 
     #[test]
+    fn a_query_that_the_terminal_would_answer_by_typing_never_passes() {
+        for freedom in [Freedom::Text, Freedom::Edit] {
+            assert_eq!(filtered(b"\x1b[6n", freedom), b"");
+        }
+    }
+
+    #[test]
     fn colours_pass_always_and_line_editing_for_the_focus_alone() {
         assert_eq!(filtered(b"\x1b[1;32mok\x1b[m", Freedom::Text), b"\x1b[1;32mok\x1b[m");
-        for sequence in [&b"\x1b[K"[..], b"\x1b[J", b"\x1b[0J", b"\x1b[6n", b"\x1b[3C", b"\x1b[2D"] {
+        for sequence in [&b"\x1b[K"[..], b"\x1b[J", b"\x1b[0J", b"\x1b[3C", b"\x1b[2D"] {
             assert_eq!(filtered(sequence, Freedom::Edit), sequence);
             assert_eq!(filtered(sequence, Freedom::Text), b"");
         }

@@ -20,7 +20,7 @@ use crate::id::{MAX_PARTITIONS, PartitionId};
 pub const HYPERVISOR_NAME: &str = "septum";
 
 /// Calls of [`Mux::pump`] without a new byte after which an unfinished line is printed nevertheless.
-const HOLD_CALLS: u16 = 200;
+const HOLD_CALLS: u16 = 20;
 /// Bytes taken from one console before the next has its turn.
 const TURN_SIZE: usize = 32;
 /// More than one byte of input can turn into: leaving a line, two prefixes and two lines with their colours.

@@ -47,6 +47,15 @@ impl<const N: usize> Ring<N> {
         if self.tail.load(Ordering::SeqCst) == head { Pushed::First } else { Pushed::More }
     }
 
+    /// Returns the oldest byte and leaves it. Consumer only.
+    pub fn peek(&self) -> Option<u8> {
+        let tail = self.tail.load(Ordering::Relaxed);
+        if tail == self.head.load(Ordering::SeqCst) {
+            return None;
+        }
+        self.bytes.get(tail % N).map(|place| place.load(Ordering::Relaxed))
+    }
+
     /// Takes the oldest byte. Consumer only.
     pub fn pop(&self) -> Option<u8> {
         let tail = self.tail.load(Ordering::Relaxed);

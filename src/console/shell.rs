@@ -23,6 +23,8 @@ pub enum Command {
     Stats(Option<PartitionId>),
     /// Show what was logged last.
     Log,
+    /// Compare the hardware with the plan.
+    Audit,
     /// Reset the machine.
     Reset,
     /// Explain one command, by its place in the table, or all.
@@ -97,13 +99,14 @@ const fn entry(name: &'static str, arguments: &'static str, help: &'static str) 
     Entry { name, arguments, help }
 }
 
-const COMMANDS: [Entry; 8] = [
+const COMMANDS: [Entry; 9] = [
     entry("list", "", "shows the partitions: state, vCPUs, memory, restarts"),
     entry("stop", "NAME", "stops a partition; the others go on"),
     entry("start", "NAME", "starts a stopped partition from its pristine images"),
     entry("restart", "NAME", "stops a partition and starts it again"),
     entry("stats", "[NAME]", "shows how often each vCPU has left for the hypervisor, by reason"),
     entry("log", "", "shows the hypervisor's last messages"),
+    entry("audit", "", "compares translation tables and interrupts with the plan"),
     entry("reset", "", "resets the machine, with all partitions"),
     entry("help", "[COMMAND]", "explains the commands; Ctrl-G ? explains the keys"),
 ];
@@ -137,6 +140,7 @@ pub fn parse<'a>(line: &'a str, names: &[&'a str]) -> Result<Option<Command>, Co
         "restart" => Command::Restart(partition()?),
         "stats" => Command::Stats(argument.map(|word| find_partition(word, names)).transpose()?),
         "log" => alone(Command::Log)?,
+        "audit" => alone(Command::Audit)?,
         "reset" => alone(Command::Reset)?,
         _ => Command::Help(argument.map(find_command).transpose()?),
     };

@@ -43,10 +43,11 @@ impl Uart {
         }
     }
 
-    /// Lets the UART interrupt when a byte was received, and when it has room again if `transmit` says so.
-    pub fn interrupts(&mut self, transmit: Transmit) {
+    /// Lets the UART interrupt when a byte was received. It never interrupts for room to send: housekeeping comes back
+    /// by its timer, so that a fast UART cannot keep its CPU busy.
+    pub fn enable_receive_interrupt(&mut self) {
         match self {
-            Self::Pl011(uart) => uart.interrupts(transmit),
+            Self::Pl011(uart) => uart.enable_receive_interrupt(),
         }
     }
 
@@ -60,13 +61,4 @@ impl Uart {
             core::hint::spin_loop();
         }
     }
-}
-
-/// Whether the UART interrupts when its transmitter has room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transmit {
-    /// There is more to send.
-    Pending,
-    /// There is nothing to send.
-    Idle,
 }

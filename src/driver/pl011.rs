@@ -2,10 +2,9 @@
 //! Arm PrimeCell UART PL011 (DDI 0183). Baud rate and line settings are the firmware's and are left alone.
 
 use tock_registers::interfaces::{ReadWriteable, Readable, Writeable};
-use tock_registers::registers::{ReadOnly, ReadWrite, WriteOnly};
+use tock_registers::registers::{ReadOnly, ReadWrite};
 use tock_registers::{register_bitfields, register_structs};
 
-use super::Transmit;
 use crate::addr::Pa;
 
 register_bitfields! {
@@ -27,8 +26,6 @@ register_bitfields! {
     INTERRUPTS [
         /// Receive timeout.
         RT OFFSET(6) NUMBITS(1) [],
-        /// Transmit.
-        TX OFFSET(5) NUMBITS(1) [],
         /// Receive.
         RX OFFSET(4) NUMBITS(1) []
     ]
@@ -47,10 +44,7 @@ register_structs! {
         (0x034 => _reserved2),
         /// Interrupt mask, UARTIMSC.
         (0x038 => imsc: ReadWrite<u32, INTERRUPTS::Register>),
-        (0x03c => _reserved3),
-        /// Interrupt clear, UARTICR.
-        (0x044 => icr: WriteOnly<u32, INTERRUPTS::Register>),
-        (0x048 => @END),
+        (0x03c => @END),
     }
 }
 
@@ -93,14 +87,7 @@ impl Pl011 {
         Some((self.registers().dr.get() & 0xff) as u8)
     }
 
-    pub(super) fn interrupts(&mut self, transmit: Transmit) {
-        let receive = INTERRUPTS::RX::SET + INTERRUPTS::RT::SET;
-        match transmit {
-            Transmit::Pending => self.registers().imsc.write(receive + INTERRUPTS::TX::SET),
-            Transmit::Idle => {
-                self.registers().imsc.write(receive);
-                self.registers().icr.write(INTERRUPTS::TX::SET);
-            }
-        }
+    pub(super) fn enable_receive_interrupt(&mut self) {
+        self.registers().imsc.write(INTERRUPTS::RX::SET + INTERRUPTS::RT::SET);
     }
 }

@@ -3,8 +3,8 @@
 //! redistributor lay them out alike.
 
 use tock_registers::interfaces::{Readable, Writeable};
-use tock_registers::registers::ReadWrite;
 use tock_registers::register_structs;
+use tock_registers::registers::ReadWrite;
 
 use super::PRIORITY;
 use crate::addr::Pa;

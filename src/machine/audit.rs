@@ -81,13 +81,16 @@ fn allowed(plan: &PartitionPlan, leaf: Leaf) -> bool {
     let within = |from: Option<(IpaRange, PaRange)>| {
         from.is_some_and(|(ipas, pas)| {
             let distance = ipa.start().get().wrapping_sub(ipas.start().get());
-            ipas.contains_range(&ipa) && pas.contains_range(&pa) && pa.start().get().wrapping_sub(pas.start().get()) == distance
+            ipas.contains_range(&ipa)
+                && pas.contains_range(&pa)
+                && pa.start().get().wrapping_sub(pas.start().get()) == distance
         })
     };
     let ram = plan.memory.iter().any(|memory| within(memory.ipa_range().zip(memory.pa_range())));
-    let device = plan.mappings.iter().any(|mapping| {
-        within(IpaRange::new(mapping.ipa, mapping.size).zip(PaRange::new(mapping.pa, mapping.size)))
-    });
+    let device = plan
+        .mappings
+        .iter()
+        .any(|mapping| within(IpaRange::new(mapping.ipa, mapping.size).zip(PaRange::new(mapping.pa, mapping.size))));
     let interface = match plan.gic {
         GuestGic::V2 { cpu_interface, virtual_interface, .. } => within(Some((cpu_interface, virtual_interface))),
         GuestGic::V3 { .. } => false,

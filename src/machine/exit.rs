@@ -242,7 +242,9 @@ fn emulate(context: &mut Context, frame: &mut Frame, access: Access) -> bool {
         Transfer::Write { register } => Some(access.stored(frame.get(register.get()))),
     };
     let Context { machine, cpu, role, local } = context;
-    let Some(answer) = interrupts::access(machine, cpu, role, local, access.ipa, access.width, value) else { return false };
+    let Some(answer) = interrupts::access(machine, cpu, role, local, access.ipa, access.width, value) else {
+        return false;
+    };
     if let Transfer::Read { register, .. } = access.transfer {
         frame.set(register.get(), access.loaded(answer));
     }

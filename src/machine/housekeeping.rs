@@ -1,11 +1,235 @@
-use super::*; use crate::driver::Uart; use crate::console::ByteSource; use super::percpu::Mail;
-static U: spin::Mutex<Option<Uart>> = spin::Mutex::new(None);
-pub fn take_over(m:&'static Machine,u:Option<Uart>){ let mut u=u; if let Some(x)=u.as_mut(){x.interrupts(crate::driver::Transmit::Idle);} *U.lock()=u;
- if let (Some(c), Some(p))=(m.console, m.cpu(m.housekeeping).and_then(|c|c.port())) { crate::irqchip::route(c,p); if let Some(me)=PerCpu::current().port(){crate::irqchip::enable(me,c.index()/32,1<<(c.get()%32));} } }
-pub fn notify(m:&Machine){ if let Some(c)=m.cpu(m.housekeeping){c.post(Mail::Housekeeping)} } pub fn seize_uart()->Option<Uart>{unsafe{U.force_unlock()}; U.lock().take()}
-pub fn attend(m:&'static Machine,_:&'static PerCpu){ let mut g=U.lock(); let Some(u)=g.as_mut() else {return};
- while let Some(b)=u.try_get(){ if let Some(c)=m.partitions.first().and_then(|p|p.console.as_ref()){ let _=c.device.receive(b);} }
- for p in m.partitions.iter(){ if let Some(c)=&p.console { while let Some(b)=c.device.output().take(){u.put(b);} interrupts::settle_console(m,p);} }
- for c in m.cpus.iter(){ while let Some(r)=c.records.pop(){ for b in alloc::format!("{r}\r\n").bytes(){u.put(b);} } }
- log::with_text(|t| while let Some(b)=t.next(){ if b==b'\n'{u.put(b'\r');} u.put(b);});
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Housekeeping: one CPU drives the UART for all, prints records and the log, runs the shell, and watches stops. Whatever
+//! guests do, it works at most once a millisecond and for a bounded time, so that the guest whose CPU it borrows is
+//! never slowed by more than a stated share.
+
+mod shell;
+mod watch;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use ::log::warn;
+use spin::mutex::SpinMutex;
+
+use super::percpu::{Mail, PerCpu};
+use super::{Machine, interrupts};
+use crate::arch::timer;
+use crate::console::{ByteSource, Key, Keyboard, Mux, Ring, Source, View};
+use crate::device::pl011::Full;
+use crate::driver::Uart;
+use crate::id::PartitionId;
+use crate::irqchip;
+use shell::Shell;
+use watch::Watch;
+
+/// The least time between two rounds of work while there is something to print, in milliseconds.
+const BUSY_MILLISECONDS: u64 = 1;
+/// The time between two rounds while only unfinished lines wait, in milliseconds.
+const IDLE_MILLISECONDS: u64 = 10;
+/// How many rounds of the latter kind follow the last work.
+const IDLE_ROUNDS: u32 = 30;
+/// Bytes that one round prints at most.
+const ROUND_BYTES: usize = 256;
+/// Bytes of input that one round takes at most.
+const ROUND_INPUT: usize = 32;
+/// Records of one CPU that one round prints at most.
+const ROUND_RECORDS: usize = 8;
+
+/// Housekeeping's state; touched by the housekeeping CPU alone, but for a panic.
+struct Desk {
+    machine: &'static Machine,
+    uart: Option<Uart>,
+    mux: Mux,
+    keyboard: Keyboard,
+    shell: Shell,
+    watch: Watch,
+    /// Bytes that the UART had no room for.
+    unsent: Ring<ROUND_BYTES>,
+    names: Box<[&'static str]>,
+    /// When the last round was, in ticks.
+    last_round: u64,
+    idle_rounds: u32,
+}
+
+static DESK: SpinMutex<Option<Desk>> = SpinMutex::new(None);
+
+/// Hands the console over to the housekeeping CPU. Called once, by the boot CPU.
+pub fn take_over(machine: &'static Machine, mut uart: Option<Uart>) {
+    if let Some(uart) = uart.as_mut() {
+        uart.enable_receive_interrupt();
+    }
+    let names: Vec<&'static str> = machine.names.iter().map(|name| name.as_str()).collect();
+    *DESK.lock() = Some(Desk {
+        machine,
+        uart,
+        mux: Mux::new(&names),
+        keyboard: Keyboard::new(names.len() as u8),
+        shell: Shell::new(),
+        watch: Watch::new(names.len()),
+        unsent: Ring::new(),
+        names: names.into_boxed_slice(),
+        last_round: 0,
+        idle_rounds: IDLE_ROUNDS,
+    });
+    let target = machine.cpu(machine.housekeeping).and_then(PerCpu::port);
+    if let (Some(intid), Some(target)) = (machine.console, target) {
+        irqchip::route(intid, target);
+        irqchip::enable(target, intid.index() / 32, 1 << (intid.get() % 32));
+    }
+    notify(machine);
+}
+
+/// Asks the housekeeping CPU to look. Never waits.
+pub fn notify(machine: &Machine) {
+    if let Some(cpu) = machine.cpu(machine.housekeeping) {
+        cpu.post(Mail::Housekeeping);
+    }
+}
+
+/// Takes the UART away from housekeeping, for a panic.
+pub fn seize_uart() -> Option<Uart> {
+    // SAFETY: the caller panics and never returns to what held the lock.
+    unsafe { DESK.force_unlock() };
+    DESK.lock().as_mut().and_then(|desk| desk.uart.take())
+}
+
+/// Looks after what has come up: input, mail or the timer. On the housekeeping CPU only.
+pub fn attend(machine: &'static Machine, this_cpu: &'static PerCpu) {
+    if this_cpu.id != machine.housekeeping {
+        return;
+    }
+    let mut desk = DESK.lock();
+    let Some(desk) = desk.as_mut() else { return };
+    desk.read_input();
+    let next = desk.last_round.saturating_add(timer::ticks(BUSY_MILLISECONDS));
+    if timer::now() < next {
+        return timer::arm(next);
+    }
+    desk.last_round = timer::now();
+    match desk.round() {
+        Some(milliseconds) => timer::arm(desk.last_round.saturating_add(timer::ticks(milliseconds))),
+        None => timer::disarm(),
+    }
+}
+
+impl Desk {
+    /// Takes what was typed, so that the UART's interrupt ends.
+    fn read_input(&mut self) {
+        for _ in 0..ROUND_INPUT {
+            let Some(byte) = self.uart.as_mut().and_then(Uart::try_get) else { return };
+            match self.keyboard.press(byte) {
+                Key::Nothing | Key::Held | Key::Dropped => {}
+                Key::Shell(byte) => self.shell.type_byte(byte, self.machine, &self.names),
+                Key::Focus(source) => {
+                    self.mux.set_focus(source);
+                    self.shell.announce(source, &self.names);
+                }
+                Key::ToggleRaw => self.mux.set_view(match self.mux.view() {
+                    View::Lines => View::Raw,
+                    View::Raw => View::Lines,
+                }),
+                Key::Help => self.shell.explain_keys(&self.names),
+            }
+        }
+    }
+
+    /// Does one round of work. Returns in how many milliseconds the next one is due, if one is.
+    fn round(&mut self) -> Option<u64> {
+        self.print_records();
+        self.watch.look(self.machine, &mut self.keyboard);
+        let touched = self.deliver_input();
+        let pumped = self.print();
+        for id in 0..self.names.len() as u8 {
+            let bit = 1_u64.checked_shl(u32::from(id)).unwrap_or(0);
+            if (touched | pumped.drained) & bit != 0 {
+                if let Some(partition) = self.machine.partition(PartitionId::new(id)) {
+                    interrupts::settle_console(self.machine, partition);
+                }
+            }
+        }
+        let busy = pumped.unfinished
+            || pumped.sent > 0
+            || pumped.drained != 0
+            || !self.unsent.is_empty()
+            || self.watch.is_waiting();
+        if busy {
+            self.idle_rounds = 0;
+            return Some(BUSY_MILLISECONDS);
+        }
+        self.idle_rounds += 1;
+        if self.idle_rounds < IDLE_ROUNDS {
+            return Some(IDLE_MILLISECONDS);
+        }
+        self.watch.when_quiet(self.machine);
+        None
+    }
+
+    /// Turns records of refused accesses into lines of the log.
+    fn print_records(&mut self) {
+        for cpu in &self.machine.cpus {
+            for _ in 0..ROUND_RECORDS {
+                let Some(record) = cpu.records.pop() else { break };
+                let name = self.names.get(record.partition.index()).copied().unwrap_or("?");
+                warn!("{}", record.with_name(name));
+            }
+            let lost = cpu.records.take_lost();
+            if lost > 0 {
+                warn!("{}: {lost} records were lost", cpu.id);
+            }
+        }
+    }
+
+    /// Hands typed bytes to the guests; returns whose consoles were touched, one bit each.
+    fn deliver_input(&mut self) -> u64 {
+        let machine = self.machine;
+        let console = |id| machine.partition(id).and_then(|partition| partition.console.as_ref());
+        let mut touched = 0;
+        let mut touch = |id: PartitionId| touched |= 1_u64.checked_shl(u32::from(id.get())).unwrap_or(0);
+        let mut overrun = 0_u64;
+        self.keyboard.deliver(
+            |id, byte| {
+                touch(id);
+                // A partition without a console swallows what is typed.
+                console(id).map_or(Ok::<(), Full>(()), |console| console.device.receive(byte))
+            },
+            |id| overrun |= 1_u64.checked_shl(u32::from(id.get())).unwrap_or(0),
+        );
+        for id in (0..64).filter(|id| overrun >> id & 1 == 1) {
+            if let Some(console) = console(PartitionId::new(id)) {
+                console.device.overrun();
+            }
+        }
+        touched
+    }
+
+    /// Prints at most a round's bytes.
+    fn print(&mut self) -> crate::console::Pumped {
+        self.flush();
+        let Self { machine, mux, shell, unsent, .. } = self;
+        let room = ROUND_BYTES - unsent.len();
+        let take = |source| match source {
+            Source::Partition(id) => machine.partition(id)?.console.as_ref()?.device.output().take(),
+            Source::Hypervisor => shell.next_byte(),
+        };
+        let pumped = mux.pump(take, room, |byte| {
+            unsent.push(byte);
+        });
+        self.flush();
+        pumped
+    }
+
+    /// Gives the UART what it has room for. Without a UART all is dropped.
+    fn flush(&mut self) {
+        let Some(uart) = self.uart.as_mut() else {
+            self.unsent.clear();
+            return;
+        };
+        while let Some(byte) = self.unsent.peek() {
+            if !uart.try_put(byte) {
+                return;
+            }
+            self.unsent.pop();
+        }
+    }
 }

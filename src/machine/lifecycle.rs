@@ -201,7 +201,10 @@ impl core::fmt::Display for StartError<'_> {
             Self::MissingCpu(cpu) => write!(f, "its {cpu} did not come up"),
             Self::NotOff(_) => write!(f, "it is not off"),
             Self::UnstoppableMaster(path) => {
-                write!(f, "{path} is a bus master that cannot be stopped and may still write to its memory; reset the machine")
+                write!(
+                    f,
+                    "{path} is a bus master that cannot be stopped and may still write to its memory; reset the machine"
+                )
             }
         }
     }

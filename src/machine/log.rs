@@ -44,6 +44,11 @@ impl Text {
         byte
     }
 
+    /// Tells whether there is a byte that was not printed.
+    pub fn has_more(&self) -> bool {
+        self.printed < self.written
+    }
+
     /// Lets all that is kept be printed again: the shell's `log`.
     pub fn rewind(&mut self) {
         self.printed = self.written.saturating_sub(CAPACITY);

@@ -17,6 +17,7 @@ mod registers;
 mod setway;
 
 use alloc::boxed::Box;
+use alloc::string::String;
 
 use spin::Once;
 
@@ -38,6 +39,8 @@ pub struct Machine {
     pub bundle: PaRange,
     /// The partitions that were carved, ascending by id.
     pub partitions: Box<[Partition]>,
+    /// The names of all partitions of the configuration, refused ones included, by id.
+    pub names: Box<[String]>,
     /// The CPUs that run, ascending by id.
     pub cpus: Box<[&'static PerCpu]>,
     /// The hypervisor's timer, a PPI.

@@ -5,8 +5,8 @@
 //! served in between. A guest walks through all sets and ways in a loop: once its memory is clean, further operations
 //! within a millisecond are skipped.
 
-use super::percpu::Local;
 use super::partition::Partition;
+use super::percpu::Local;
 use crate::addr::BLOCK_SIZE;
 use crate::arch::mmu::Use;
 use crate::arch::{cache, timer};

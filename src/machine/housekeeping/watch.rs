@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Watches the partitions' life cycles: logs each change, names CPUs that do not leave a guest in time, and ends the
+//! machine when the configuration says so.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use ::log::{error, info};
+
+use super::Machine;
+use crate::arch::timer;
+use crate::config::WhenAllOff;
+use crate::console::Keyboard;
+use crate::machine::partition::Partition;
+use crate::partition::State;
+
+/// How long a CPU may take to leave its guest, in milliseconds. A guest cannot mask what makes it leave; only a bus that
+/// does not answer an access can hold it.
+const STOP_MILLISECONDS: u64 = 100;
+
+/// What was last seen of a partition.
+#[derive(Clone, Copy)]
+struct Seen {
+    state: State,
+    generation: u32,
+    /// When the stop that is going on must be over, in ticks; 0 once it was reported.
+    deadline: u64,
+}
+
+/// What was last seen of all partitions.
+pub struct Watch {
+    seen: Vec<Seen>,
+    /// A partition has run since the machine started.
+    has_run: bool,
+    ended: bool,
+}
+
+impl Watch {
+    /// Begins to watch this many partitions, all off.
+    pub fn new(partition_count: usize) -> Self {
+        let off = Seen { state: State::Off, generation: 0, deadline: 0 };
+        Self { seen: vec![off; partition_count], has_run: false, ended: false }
+    }
+
+    /// Logs what has changed.
+    pub fn look(&mut self, machine: &Machine, keyboard: &mut Keyboard) {
+        for partition in &machine.partitions {
+            let Some(seen) = self.seen.get_mut(partition.plan.id.index()) else { continue };
+            let (state, generation) = (partition.life.state(), partition.life.generation());
+            if (state, generation) != (seen.state, seen.generation) {
+                self.has_run |= state == State::Running;
+                report(partition, seen.state, state);
+                if generation != seen.generation {
+                    keyboard.forget(partition.plan.id);
+                }
+                *seen = Seen { state, generation, deadline: deadline(state) };
+            }
+            let late = partition.life.unacknowledged();
+            if matches!(state, State::Stopping(_)) && seen.deadline != 0 && timer::now() > seen.deadline && late != 0 {
+                seen.deadline = 0;
+                for vcpu in partition.plan.vcpus.iter().filter(|vcpu| late >> vcpu.id.get() & 1 == 1) {
+                    error!(
+                        "partition {}: {} has not left the guest after {STOP_MILLISECONDS} ms; it is lost until a reset",
+                        partition.plan.name, vcpu.cpu
+                    );
+                }
+            }
+        }
+    }
+
+    /// Tells whether something is going on that has to be looked at again soon.
+    pub fn is_waiting(&self) -> bool {
+        self.seen.iter().any(|seen| matches!(seen.state, State::Stopping(_)) && seen.deadline != 0)
+    }
+
+    /// Ends the machine when the last partition is off, all is printed and the configuration says so.
+    pub fn when_quiet(&mut self, machine: &Machine) {
+        let all_off = self.seen.iter().all(|seen| seen.state == State::Off);
+        if !self.has_run || !all_off || self.ended || machine.when_all_off == WhenAllOff::Stay {
+            return;
+        }
+        self.ended = true;
+        match machine.firmware {
+            Some(firmware) => {
+                firmware.system_off();
+                error!("the firmware did not power the machine off");
+            }
+            None => info!("all partitions are off; this board has no firmware to power it off"),
+        }
+    }
+}
+
+fn deadline(state: State) -> u64 {
+    match state {
+        State::Stopping(_) => timer::now().saturating_add(timer::ticks(STOP_MILLISECONDS)).max(1),
+        State::Off | State::Preparing | State::Running => 0,
+    }
+}
+
+fn report(partition: &Partition, before: State, state: State) {
+    let name = &partition.plan.name;
+    match state {
+        State::Running => info!("partition {name} runs"),
+        State::Preparing if before != State::Off => match partition.last_stop() {
+            Some(reason) => info!("partition {name} restarts: {reason}"),
+            None => info!("partition {name} restarts"),
+        },
+        State::Preparing => info!("partition {name} is prepared"),
+        State::Stopping(_) => {}
+        State::Off => match partition.last_stop() {
+            Some(reason) => info!("partition {name} is off: {reason}"),
+            None => info!("partition {name} is off"),
+        },
+    }
+}
