@@ -140,9 +140,13 @@ pub fn take_and_hold() {
 
 /// Deactivates the held interrupt that was taken as number `index`.
 pub fn deactivate_held(index: usize) {
-    let taken = HELD.with(|held| held[index]);
-    note("deactivate", taken.intid());
-    gic::deactivate(taken);
+    match HELD.with(|held| held.get(index).copied()) {
+        Some(taken) => {
+            note("deactivate", taken.intid());
+            gic::deactivate(taken);
+        }
+        None => say("nothing to deactivate"),
+    }
 }
 
 /// Forgets the held interrupts of an earlier scene.
