@@ -58,7 +58,7 @@ impl Irq {
 
     /// Changes group or priority.
     pub fn update(&self, change: impl Fn(Lr) -> Lr) {
-        let _ = self.template.fetch_update(SeqCst, SeqCst, |raw| Some(change(Lr::from_v3(raw)).to_v3()));
+        update(&self.template, |raw| Some(change(Lr::from_v3(raw)).to_v3()));
     }
 
     /// Returns the vCPU that has it in a list register, or had it last.
@@ -144,5 +144,17 @@ impl Bank {
     /// Returns which could be delivered if their group, their target and the list registers allow it.
     pub fn ready(&self) -> u32 {
         self.pending() & self.enable.load(SeqCst) & !self.active.load(SeqCst)
+    }
+}
+
+/// Replaces a word by what `change` makes of it, in one step; not at all if that is `None`. Returns what it replaced.
+pub(super) fn update(word: &AtomicU64, change: impl Fn(u64) -> Option<u64>) -> Option<u64> {
+    let mut old = word.load(SeqCst);
+    loop {
+        // Each failure means that another CPU of the partition has succeeded.
+        match word.compare_exchange_weak(old, change(old)?, SeqCst, SeqCst) {
+            Ok(old) => return Some(old),
+            Err(now) => old = now,
+        }
     }
 }

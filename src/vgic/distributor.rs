@@ -6,98 +6,13 @@ use core::sync::atomic::Ordering::SeqCst;
 
 use super::bank::Bank;
 use super::lr::Lr;
-use super::outcome::{Edit, Operation, Outcome, Own, VcpuMask, bits};
+use super::outcome::{Edit, Operation, Outcome, VcpuMask, bits};
+use super::registers::{IIDR, Kind, Live, Reading, Register, identification, lanes};
 use super::{Model, SGIS, Vgic, Width};
 use crate::id::VcpuId;
 
-/// What a read gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reading {
-    /// The value.
-    Value(u64),
-    /// A value to which list registers and hardware add.
-    Live {
-        /// What the distributor's own state says.
-        known: u32,
-        /// The interrupts in question.
-        of: Edit,
-        /// What else must be looked at.
-        live: Live,
-    },
-    /// GICv2: the sources of SGIs from `first` on, one byte each, to which list registers add.
-    Sources {
-        /// What the distributor's own state says.
-        known: u32,
-        /// The first SGI.
-        first: u32,
-        /// How many SGIs.
-        count: u32,
-    },
-}
-
-/// What a read of pending or active state must look at besides the distributor's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Live {
-    pub kind: Kind,
-    /// Whether the own list registers and the physical distributor count.
-    pub own: bool,
-    /// Which interrupts have their pending state in the physical distributor.
-    pub linked: u32,
-    /// Whose list registers count.
-    pub others: VcpuMask,
-}
-
-/// Which state is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Pending,
-    Active,
-}
-
-/// A register of the part of the map that both frames and both architectures share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Register {
-    /// IGROUPR of a word.
-    Group(usize),
-    /// One of the six bit registers of a word.
-    Bits(Operation, usize),
-    /// IPRIORITYR: the first interrupt of the access.
-    Priority(u32),
-    /// ITARGETSR: the first interrupt of the access.
-    Targets(u32),
-    /// ICFGR: the first of 16 interrupts.
-    Config(u32),
-    /// Anything else.
-    Other,
-}
-
 /// GICD_CTLR of GICv3: affinity routing on, one security state.
 const CTLR_V3: u32 = 1 << 4 | 1 << 6;
-/// Implementer Arm, a product number of our own.
-pub(super) const IIDR: u32 = 0x53 << 24 | 0x43b;
-
-impl Register {
-    /// Decodes an offset below 0x1000 for an access of this width.
-    pub(super) fn decode(offset: u64, width: Width) -> Self {
-        let word_wide = width == Width::Word && offset & 3 == 0;
-        let byte_wide = word_wide || width == Width::Byte;
-        let word = (offset >> 2 & 31) as usize;
-        let first = (offset & 0x3ff) as u32;
-        match (offset >> 7, word_wide, byte_wide) {
-            (1, true, _) => Self::Group(word),
-            (2, true, _) => Self::Bits(Operation::SetEnable, word),
-            (3, true, _) => Self::Bits(Operation::ClearEnable, word),
-            (4, true, _) => Self::Bits(Operation::SetPending, word),
-            (5, true, _) => Self::Bits(Operation::ClearPending, word),
-            (6, true, _) => Self::Bits(Operation::SetActive, word),
-            (7, true, _) => Self::Bits(Operation::ClearActive, word),
-            (8..=15, _, true) => Self::Priority(first),
-            (16..=23, _, true) => Self::Targets(first),
-            (24..=25, true, _) => Self::Config((offset as u32 & 0xff) << 2),
-            _ => Self::Other,
-        }
-    }
-}
 
 impl Vgic {
     /// Writes a distributor register and hands what must be done to `sink`, at most four times.
@@ -275,34 +190,6 @@ impl Vgic {
         }
     }
 
-    /// Writes ITARGETSR: with one vCPU, and for private interrupts, it is fixed.
-    fn write_targets(&self, me: VcpuId, first: u32, width: Width, value: u32, mut sink: impl FnMut(Outcome)) {
-        if self.model == Model::V3 || self.vcpus.len() == 1 || first < 32 {
-            return;
-        }
-        let word = first as usize >> 5;
-        let Some(bank) = self.spi_bank(word) else { return };
-        let all = (1u32 << self.vcpus.len().min(8)).wrapping_sub(1);
-        for n in bits(lanes(width)) {
-            let bit = (first & 31) + n;
-            if bank.exists() >> bit & 1 == 1 {
-                sink(self.set_route(me, word, bit, value >> (8 * n) & 0xff & all));
-            }
-        }
-    }
-
-    fn read_targets(&self, me: VcpuId, first: u32, width: Width) -> u32 {
-        if self.model == Model::V3 || self.vcpus.len() == 1 {
-            return 0;
-        }
-        let word = first as usize >> 5;
-        if word == 0 {
-            return bits(lanes(width)).fold(0, |value, n| value | (VcpuMask::of(me).bits() & 0xff) << (8 * n));
-        }
-        let Some(bank) = self.spi_bank(word) else { return 0 };
-        bits(lanes(width)).fold(0, |value, n| value | (bank.irq((first & 31) + n).route.load(SeqCst) & 0xff) << (8 * n))
-    }
-
     /// Reads the registers that are neither banked nor an array.
     fn read_constant(&self, offset: u64) -> u32 {
         let lines = self.spis.len() as u32;
@@ -319,56 +206,6 @@ impl Vgic {
             _ => 0,
         }
     }
-
-    /// Writes GICv2's SGIR, CPENDSGIR and SPENDSGIR.
-    fn write_sgi_register(&self, me: VcpuId, offset: u64, width: Width, value: u32) -> Outcome {
-        match (offset, width) {
-            (0xf00, Width::Word) => {
-                let told = self.sgir(me, value);
-                let own = if told.contains(me) { Own::Refresh(Edit::default()) } else { Own::Keep };
-                Outcome { own, kick: told.without(me), ..Outcome::NONE }
-            }
-            (0xf10..=0xf2f, Width::Word | Width::Byte) if width == Width::Byte || offset & 3 == 0 => {
-                let Some(shared) = self.vcpu(me) else { return Outcome::NONE };
-                let first = offset as usize & 0xf;
-                let mut mask = 0;
-                for (n, sources) in
-                    (0..).zip(shared.sources.iter().skip(first)).take(lanes(width).count_ones() as usize)
-                {
-                    let from = (value >> (8 * n)) as u8;
-                    let bit = 1 << (first as u32 + n);
-                    if offset >= 0xf20 && from != 0 {
-                        sources.fetch_or(from, SeqCst);
-                        shared.bank.latch.fetch_or(bit, SeqCst);
-                        mask |= bit;
-                    } else if from != 0 {
-                        if sources.fetch_and(!from, SeqCst) & !from == 0 {
-                            shared.bank.latch.fetch_and(!bit, SeqCst);
-                        }
-                        mask |= bit;
-                    }
-                }
-                if offset >= 0xf20 {
-                    return Outcome { own: Own::Refresh(Edit::review(0, mask)), ..Outcome::NONE };
-                }
-                let from = value & lane_mask(width);
-                Outcome { own: Own::ForgetSources { first: first as u32, from }, ..Outcome::NONE }
-            }
-            _ => Outcome::NONE,
-        }
-    }
-
-    /// Reads GICv2's CPENDSGIR and SPENDSGIR.
-    fn read_sgi_sources(&self, me: VcpuId, offset: u64, width: Width) -> Reading {
-        let legal = width == Width::Byte || width == Width::Word && offset & 3 == 0;
-        let Some(shared) = self.vcpu(me).filter(|_| legal) else {
-            return Reading::Value(0);
-        };
-        let (first, count) = (offset as u32 & 0xf, lanes(width).count_ones());
-        let here = shared.sources.iter().skip(first as usize).take(count as usize);
-        let known = (0..).zip(here).fold(0, |value, (n, sources)| value | u32::from(sources.load(SeqCst)) << (8 * n));
-        Reading::Sources { known, first, count }
-    }
 }
 
 impl Bank {
@@ -383,44 +220,7 @@ impl Bank {
     }
 }
 
-impl Register {
-    /// Returns the word of the interrupts it is about.
-    pub(super) fn word(self) -> Option<usize> {
-        match self {
-            Self::Group(word) | Self::Bits(_, word) => Some(word),
-            Self::Priority(first) | Self::Targets(first) | Self::Config(first) => Some(first as usize >> 5),
-            Self::Other => None,
-        }
-    }
-}
-
-/// Returns one bit for each byte of an access.
-fn lanes(width: Width) -> u32 {
-    match width {
-        Width::Byte => 1,
-        Width::Half => 3,
-        Width::Word | Width::Double => 0xf,
-    }
-}
-
-fn lane_mask(width: Width) -> u32 {
-    match width {
-        Width::Byte => 0xff,
-        Width::Half => 0xffff,
-        Width::Word | Width::Double => !0,
-    }
-}
-
 fn router_irq(offset: u64) -> (usize, u32) {
     let intid = (offset - 0x6000) >> 3;
     ((intid >> 5) as usize, intid as u32 & 31)
-}
-
-/// Reads the identification registers at the end of a frame: PIDR4-7, PIDR0-3, CIDR0-3.
-pub(super) fn identification(offset: u64, pidr: [u8; 4], pidr4: u8) -> u32 {
-    let cidr = [0x0d, 0xf0, 0x05, 0xb1];
-    let table = [pidr4, 0, 0, 0].into_iter().chain(pidr).chain(cidr);
-    let index = ((offset & 0xfff) - 0xfd0) >> 2;
-    let aligned = offset & 3 == 0;
-    table.into_iter().nth(index as usize).filter(|_| aligned).map_or(0, u32::from)
 }

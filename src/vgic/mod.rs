@@ -28,8 +28,10 @@ mod operations;
 mod outcome;
 mod recall;
 mod redistributor;
+mod registers;
 mod sgi;
 mod shell;
+mod targets;
 
 #[cfg(test)]
 mod fake;

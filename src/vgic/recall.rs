@@ -10,6 +10,7 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
+use super::bank::update;
 use super::outcome::{Edit, Operation, Recall, VcpuMask};
 use crate::id::VcpuId;
 
@@ -120,17 +121,14 @@ impl Mailbox {
     /// Asked: tells the asker what is pending and active in the list registers.
     pub fn reply(&self, posted: &Posted, pending: u32, active: u32) {
         for (word, bits) in [(&self.pending, pending), (&self.active, active)] {
-            let _ = word.fetch_update(SeqCst, SeqCst, |old| {
-                (old & SEQUENCE == posted.sequence).then_some(old | u64::from(bits))
-            });
+            update(word, |old| (old & SEQUENCE == posted.sequence).then_some(old | u64::from(bits)));
         }
     }
 
     /// Asked: takes charge of interrupts of the edit; returns those that nobody else had taken.
     pub fn take_charge(&self, posted: &Posted, mask: u32) -> u32 {
-        let taken = self
-            .left
-            .fetch_update(SeqCst, SeqCst, |old| (old & SEQUENCE == posted.sequence).then_some(old & !u64::from(mask)));
+        let current = |old: u64| old & SEQUENCE == posted.sequence;
+        let taken = update(&self.left, |old| current(old).then_some(old & !u64::from(mask)));
         taken.map_or(0, |old| old as u32 & mask)
     }
 }

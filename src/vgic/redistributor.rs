@@ -4,8 +4,8 @@
 
 use core::sync::atomic::Ordering::SeqCst;
 
-use super::distributor::{IIDR, Reading, Register, identification};
 use super::outcome::Outcome;
+use super::registers::{IIDR, Reading, Register, identification};
 use super::{Model, Vgic, Width};
 use crate::id::{Mpidr, VcpuId};
 

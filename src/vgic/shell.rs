@@ -2,9 +2,9 @@
 //! Carries outcomes out on a [`Machine`]: the one place that knows the order of effects and waits for other vCPUs.
 
 use super::cpu::CpuInterface;
-use super::distributor::{Kind, Live, Reading};
 use super::machine::{Machine, Patience};
 use super::outcome::{Edit, HwBits, HwChange, Operation, Outcome, Own, Recall, VcpuMask};
+use super::registers::{Kind, Live, Reading};
 use super::{Level, SgiRegister, Vgic, Width};
 use crate::id::{Intid, MAX_VCPUS, VcpuId};
 
