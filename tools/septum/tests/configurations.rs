@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Result;
 use septum_tool::assets::Asset;
@@ -66,6 +67,23 @@ fn every_bad_configuration_gets_its_message() {
         }
     }
     assert!(accepted.is_empty(), "nothing is wrong with {accepted:?}");
+}
+
+#[test]
+fn bad_configuration_ends_the_command_and_leaves_no_file() {
+    for command in ["check", "build"] {
+        for name in ["key-twice", "cpu-twice", "file-missing"] {
+            let config = format!("tests/bad/{name}.toml");
+            let output = Command::new(env!("CARGO_BIN_EXE_septum"))
+                .args([command, &config])
+                .env("CARGO_TARGET_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/untouched"))
+                .output()
+                .expect("the command runs");
+            assert_eq!(output.status.code(), Some(1), "{command} {name}");
+            assert!(String::from_utf8_lossy(&output.stderr).contains(&format!("--> {config}:")), "{command} {name}");
+            assert!(!Path::new(concat!(env!("CARGO_TARGET_TMPDIR"), "/untouched/septum/qemu-virt")).exists());
+        }
+    }
 }
 
 #[test]
