@@ -6,6 +6,7 @@ mod carve;
 mod console;
 mod cpus;
 mod salvage;
+mod seeded;
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};

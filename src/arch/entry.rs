@@ -167,3 +167,11 @@ boot_stack:
     table_length = const crate::id::MAX_CPUS,
     table_stride = const core::mem::size_of::<super::secondary::Slot>(),
 );
+
+/// Returns where the image was loaded.
+pub fn image_start() -> crate::addr::Pa {
+    unsafe extern "C" {
+        static __image_start: [u8; 0];
+    }
+    crate::addr::Pa::new((&raw const __image_start) as u64)
+}

@@ -7,9 +7,10 @@ use alloc::vec::Vec;
 
 use ::log::{error, info};
 
-use super::{Refusal, cpus, describe, needed_cpus};
+use super::{Refusal, cpus, describe, needed_cpus, seeded};
 use crate::addr::{Ipa, PaRange};
 use crate::arch::cpu::{self, Features};
+use crate::arch::entry;
 use crate::arch::mmu::{AddressSpace, Use};
 use crate::arch::smc::Firmware;
 use crate::arch::{timer, vcpu};
@@ -125,9 +126,10 @@ fn prepare_cpus(space: &mut AddressSpace, board: &Board, plan: &Plan) -> Result<
 /// Builds one partition: its stage 2, interrupt controller and console.
 fn partition(plan: PartitionPlan, board: &Board, cpu: &Features) -> Result<Partition, Refusal> {
     let map = stage2(&plan, cpu).map_err(|e| format_args!("partition {}: {e}", plan.name).to_string())?;
+    let owned = seeded::owned_interrupts(&plan.interrupts);
     let confinement = vcpu::Confinement::new(plan.vmid, map.root(), map.geometry().vtcr(cpu.pa_range));
-    let vgic =
-        interrupts::make_vgic(&plan, board).map_err(|e| format_args!("partition {}: {e}", plan.name).to_string())?;
+    let vgic = interrupts::make_vgic(&plan, &owned, board)
+        .map_err(|e| format_args!("partition {}: {e}", plan.name).to_string())?;
     let console = plan.console.map(|_| Console { registers: spin::Mutex::new(()), device: Pl011::new() });
     let faults = FaultWindow::new(plan.on_fault, timer::frequency());
     info!("partition {}: mapped {}", plan.name, map.histogram());
@@ -152,6 +154,7 @@ fn stage2(plan: &PartitionPlan, cpu: &Features) -> Result<Stage2, crate::stage2:
         let (ipa, pa) = (cpu_interface.start(), virtual_interface.start());
         map.map(&mut tables, ipa, pa, virtual_interface.size(), Kind::Device)?;
     }
+    seeded::leak_page(&mut map, &mut tables, entry::image_start())?;
     Ok(map)
 }
 

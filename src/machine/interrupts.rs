@@ -15,7 +15,7 @@ use crate::id::Intid;
 use crate::idregs::{GicInterface, Profile, Shown};
 use crate::irqchip;
 use crate::mmio::Width;
-use crate::plan::{Board, GuestGic, PartitionPlan};
+use crate::plan::{Board, GuestGic, InterruptPlan, PartitionPlan};
 use crate::vgic::{
     Control, Edit, Enabled, HwBits, HwChange, Level, Lr, Maintenance, Model, Patience, SgiRegister, VcpuMask, Vgic,
     VgicConfig, VgicError,
@@ -122,12 +122,12 @@ pub fn kick(machine: &Machine, partition: &Partition, vcpus: VcpuMask) {
     }
 }
 
-/// Makes a partition's interrupt controller.
+/// Makes a partition's interrupt controller; `owned` are the SPIs that have hardware behind them.
 ///
 /// # Errors
 ///
 /// See [`VgicError`].
-pub fn make_vgic(plan: &PartitionPlan, board: &Board) -> Result<Vgic, VgicError> {
+pub fn make_vgic(plan: &PartitionPlan, owned: &[InterruptPlan], board: &Board) -> Result<Vgic, VgicError> {
     let cpus: alloc::vec::Vec<_> = plan.vcpus.iter().map(|vcpu| vcpu.cpu).collect();
     Vgic::new(&VgicConfig {
         model: match plan.gic {
@@ -138,7 +138,7 @@ pub fn make_vgic(plan: &PartitionPlan, board: &Board) -> Result<Vgic, VgicError>
         spi_words: irqchip::spi_words(),
         priority_bits: irqchip::priority_bits(),
         linked_ppis: 1 << board.timer.physical.intid.get() | 1 << board.timer.virtual_.intid.get(),
-        interrupts: &plan.interrupts,
+        interrupts: owned,
     })
 }
 
