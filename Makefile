@@ -16,7 +16,7 @@ bare_metal := tools/setup/bare-metal-cargo
 # The packages that also build for the bare-metal target.
 bare_metal_packages := --package septum --package septum-guests
 
-.PHONY: help setup run check build test test-pc test-system bench lint clean
+.PHONY: help setup tool run check build test test-pc test-system bench lint clean
 
 help:
 	@echo 'make run            boot two guests on QEMU, a Linux and a bare-metal one; CONFIG=FILE boots another'
@@ -36,13 +36,17 @@ help:
 setup:
 	@tools/setup/setup $(if $(filter setup,$(MAKECMDGOALS)),report)
 
-run: setup
+# The alias is silent, which is too long for the first build.
+tool: setup
+	@test -x "$${CARGO_TARGET_DIR:-target}/debug/septum" || cargo build --package septum-tool --bin septum
+
+run: tool
 	@$(septum) run $(CONFIG) $(machine) $(running) $(ARGS)
 
-check: setup
+check: tool
 	@$(septum) check $(CONFIG) $(machine)
 
-build: setup
+build: tool
 	@$(septum) build $(CONFIG) $(machine)
 
 test: test-pc test-system
@@ -54,7 +58,7 @@ test-pc: setup
 test-system: setup
 	$(if $(wildcard tests/Cargo.toml),cargo test --package septum-system-tests)
 
-bench: setup
+bench: tool
 	@$(septum) bench
 
 lint: setup

@@ -21,14 +21,23 @@ pub const TARGET: &str = "aarch64-unknown-none-softfloat";
 /// When it does not compile, or no Rust here can build for the target.
 pub fn build(package: &str, binary: &str) -> Result<PathBuf> {
     let target = paths::target().join("firmware");
-    let status = Command::new(paths::root().join("tools/setup/bare-metal-cargo"))
-        .args(["build", "--quiet", "--release", "--package", package, "--bin", binary, "--target-dir"])
+    let elf = target.join(TARGET).join("release").join(binary);
+    let mut cargo = Command::new(paths::root().join("tools/setup/bare-metal-cargo"));
+    cargo.arg("build");
+    if elf.is_file() {
+        // Mostly nothing is to be done; warnings and errors are shown still.
+        cargo.arg("--quiet");
+    } else {
+        eprintln!("building {binary} for {TARGET}; the first time takes a minute or two");
+    }
+    let status = cargo
+        .args(["--release", "--package", package, "--bin", binary, "--target-dir"])
         .arg(&target)
         .current_dir(paths::root())
         .status()
         .context("cannot run tools/setup/bare-metal-cargo")?;
     ensure!(status.success(), "building {binary} of {package} for {TARGET} failed");
-    Ok(target.join(TARGET).join("release").join(binary))
+    Ok(elf)
 }
 
 /// Builds a binary and flattens it to `target/septum/<name>`; returns that path.

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::str::FromStr;
@@ -185,7 +185,11 @@ impl Machine {
             .args(["-serial", "mon:stdio"])
             .spawn()
             .with_context(|| format!("cannot run {}", self.program))?;
-        Process(child).wait(limit)
+        Process(child).wait(limit, || {
+            // A hang-up is signalled to the session's leader, which need not be us.
+            ensure!(io::stdin().is_terminal(), "the terminal is gone");
+            Ok(())
+        })
     }
 
     /// Starts the machine in the background with its console in our hands.
@@ -218,8 +222,8 @@ impl Machine {
 struct Process(Child);
 
 impl Process {
-    /// Waits for its end; `None` when the time was up.
-    fn wait(&mut self, limit: Option<Duration>) -> Result<Option<ExitStatus>> {
+    /// Waits for its end; `None` when the time was up. An error of `check` ends the wait as well.
+    fn wait(&mut self, limit: Option<Duration>, check: impl Fn() -> Result<()>) -> Result<Option<ExitStatus>> {
         let start = Instant::now();
         loop {
             if let Some(status) = self.0.try_wait()? {
@@ -229,6 +233,7 @@ impl Process {
                 return Ok(None);
             }
             check_interrupted()?;
+            check()?;
             thread::sleep(POLL);
         }
     }
@@ -328,7 +333,7 @@ impl Running {
     /// # Errors
     /// After a signal.
     pub fn wait(&mut self, limit: Option<Duration>) -> Result<Option<ExitStatus>> {
-        let status = self.process.wait(limit)?;
+        let status = self.process.wait(limit, || Ok(()))?;
         let start = Instant::now();
         while status.is_some() && !self.log.has_ended() && start.elapsed() < END_LIMIT {
             self.log.wait_for_change(POLL);
