@@ -15,6 +15,8 @@ use crate::plan::types::{Dma, MemoryPlan};
 
 /// The size of a level-1 block with the 4 KiB granule, in bytes.
 const LARGE_BLOCK: u64 = 1 << 30;
+/// Sixteen 2 MiB blocks, which one TLB entry can hold by the contiguous hint.
+const CONTIGUOUS_BLOCKS: u64 = 16 * BLOCK_SIZE;
 /// All physical addresses.
 const EVERYWHERE: (Pa, Pa) = (Pa::new(0), Pa::new(u64::MAX));
 
@@ -202,8 +204,9 @@ struct Shortage {
 pub(super) fn allocate(drafts: &mut [Draft<'_>], context: &Context<'_>) -> Vec<Vec<MemoryPlan>> {
     let all_free = Space::new(&context.board.memory, context.kept.iter().map(|kept| kept.range));
     loop {
-        // A 1 GiB block is worth a try, but not a partition.
+        // Large blocks are worth a try, but not a partition.
         let tried = allocate_with(drafts, all_free.clone(), LARGE_BLOCK);
+        let tried = tried.or_else(|_| allocate_with(drafts, all_free.clone(), CONTIGUOUS_BLOCKS));
         let shortage = match tried.or_else(|_| allocate_with(drafts, all_free.clone(), BLOCK_SIZE)) {
             Ok(places) => return places,
             Err(shortage) => shortage,
@@ -258,7 +261,8 @@ fn allocate_with(drafts: &[Draft<'_>], mut space: Space<Pa>, large: u64) -> Resu
 /// Finds the place of one piece.
 fn find(space: &Space<Pa>, piece: &Piece, large: u64) -> Option<MemoryPlan> {
     let size = piece.size;
-    let align = if size >= LARGE_BLOCK { large } else { BLOCK_SIZE };
+    let fits = [LARGE_BLOCK, CONTIGUOUS_BLOCKS].into_iter().find(|align| *align <= large && *align <= size);
+    let align = fits.unwrap_or(BLOCK_SIZE);
     let everywhere = PaRange::between(EVERYWHERE.0, EVERYWHERE.1)?;
     match piece.at {
         Stated::Both(ipa, pa) => Some(MemoryPlan { ipa, pa, size }),
