@@ -21,9 +21,9 @@ use crate::vgic::{
     VgicConfig, VgicError,
 };
 
-/// How long one vCPU waits for another of its partition, in microseconds. The other's CPU answers an interrupt that its
+/// How long one vCPU waits for another of its partition, in milliseconds. The other's CPU answers an interrupt that its
 /// guest cannot mask, so that only a defect makes this pass.
-const PATIENCE_MICROSECONDS: u64 = 1000;
+const PATIENCE_MILLISECONDS: u64 = 50;
 /// The most interrupts that an idle CPU serves before it looks at its other work.
 const DRAIN_LIMIT: u32 = 64;
 
@@ -105,7 +105,7 @@ impl crate::vgic::Machine for Hardware {
 
     fn pause(&mut self) -> Patience {
         let now = timer::now();
-        let patience = timer::ticks(PATIENCE_MICROSECONDS) / 1000;
+        let patience = timer::ticks(PATIENCE_MILLISECONDS);
         let deadline = *self.deadline.get_or_insert(now.saturating_add(patience));
         core::hint::spin_loop();
         if now < deadline { Patience::Left } else { Patience::Over }
