@@ -124,8 +124,9 @@ impl CpuInterface {
     /// Reads the list registers back, carries out `edit` and what other vCPUs ask for, and chooses anew.
     pub fn refresh<M: Machine>(&mut self, vgic: &Vgic, machine: &mut M, edit: Edit) {
         let Some(shared) = vgic.vcpu(self.me).filter(|_| self.is_running()) else { return };
-        let ticket = shared.mailbox.drawn();
+        // An asker draws first and calls for attention then.
         shared.attention.store(0, SeqCst);
+        let ticket = shared.mailbox.drawn();
         let mut file = File::read(machine, self.lr_count);
         self.settle_ends(vgic, machine, &file);
         self.carry_out(vgic, machine, &mut file, edit, None);

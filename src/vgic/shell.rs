@@ -133,10 +133,10 @@ impl Vgic {
         mine.post(recall);
         let mut tickets = [0; MAX_VCPUS];
         for target in recall.targets.iter() {
-            self.summon(target);
             if let (Some(shared), Some(ticket)) = (self.vcpu(target), tickets.get_mut(target.index())) {
                 *ticket = shared.mailbox.draw();
             }
+            self.summon(target);
         }
         machine.kick(recall.targets);
         let late = |target: VcpuId| {
