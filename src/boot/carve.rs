@@ -152,7 +152,9 @@ fn stage2(plan: &PartitionPlan, cpu: &Features) -> Result<Stage2, crate::stage2:
     }
     if let GuestGic::V2 { cpu_interface, virtual_interface, .. } = plan.gic {
         let (ipa, pa) = (cpu_interface.start(), virtual_interface.start());
-        map.map(&mut tables, ipa, pa, virtual_interface.size(), Kind::Device)?;
+        // The second half is GICV_DIR alone. It stays unmapped and is emulated: what a guest deactivates may be in another
+        // vCPU's list register or in none, which the hardware would ignore.
+        map.map(&mut tables, ipa, pa, virtual_interface.size() / 2, Kind::Device)?;
     }
     seeded::leak_page(&mut map, &mut tables, entry::image_start())?;
     Ok(map)

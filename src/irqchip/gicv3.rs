@@ -202,8 +202,13 @@ impl GicV3 {
         read_sysreg!("ich_hcr_el2") as u32
     }
 
+    /// Sets ICH_HCR_EL2, and in it TDIR where there is one (ICH_VTR_EL2.TDS): what a guest deactivates may be in another
+    /// vCPU's list register or in none.
     pub(super) fn set_hcr(&self, value: u32) {
-        write_sysreg!("ich_hcr_el2", u64::from(value));
+        const TDS: u64 = 1 << 19;
+        const TDIR: u64 = 1 << 14;
+        let trap = if read_sysreg!("ich_vtr_el2") & TDS != 0 { TDIR } else { 0 };
+        write_sysreg!("ich_hcr_el2", u64::from(value) | trap);
     }
 
     pub(super) fn reset_virtual_interface(&self) {

@@ -313,6 +313,16 @@ pub fn access(
             }
         });
     }
+    if let GuestGic::V2 { cpu_interface, .. } = partition.plan.gic
+        && cpu_interface.contains(ipa)
+    {
+        // The half of GICC that is not mapped to GICV: GICC_DIR is all there is, and it is only written.
+        let at_register = ipa.offset_from(cpu_interface.start())? == cpu_interface.size() / 2 && width == Width::Word;
+        if let Some(value) = value.filter(|_| at_register) {
+            vgic.deactivate(interface, &mut hardware, Intid::new((value & 0x3ff) as u32));
+        }
+        return Some(0);
+    }
     let planned = partition.plan.console.filter(|console| console.range.contains(ipa))?;
     let console = partition.console.as_ref()?;
     let offset = ipa.offset_from(planned.range.start())?;
