@@ -141,7 +141,11 @@ impl Lifecycle {
         if let Some(first) = self.vcpus.first() {
             first.state.store(VCPU_ON, Ordering::SeqCst);
         }
-        self.change(State::Preparing, State::Running)
+        let began = self.change(State::Preparing, State::Running);
+        if let Some(first) = self.vcpus.first().filter(|_| !began) {
+            first.state.store(VCPU_OFF, Ordering::SeqCst);
+        }
+        began
     }
 
     /// Gives up a preparation that failed.
@@ -272,6 +276,15 @@ mod tests {
         let life = Lifecycle::new(1);
         assert!(life.request_start());
         assert!(!life.request_start());
+    }
+
+    #[test]
+    fn abandoned_preparation_does_not_begin() {
+        let life = Lifecycle::new(1);
+        assert!(life.request_start() && life.abandon());
+        assert!(!life.begin());
+        assert_eq!(life.power(VcpuId::new(0)), Some(Power::Off));
+        assert!(life.request_start() && life.begin());
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub enum LogLevel {
 /// What a panic of the hypervisor does after it was recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnPanic {
-    /// Stop all CPUs.
+    /// Stop the CPU on which it happened; guests on other CPUs go on, without a console.
     Halt,
     /// Reset the machine.
     Reset,

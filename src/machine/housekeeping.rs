@@ -9,7 +9,7 @@ mod watch;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use ::log::warn;
+use ::log::{info, warn};
 use spin::mutex::SpinMutex;
 
 use super::percpu::{Mail, PerCpu};
@@ -77,6 +77,9 @@ pub fn take_over(machine: &'static Machine, mut uart: Option<Uart>) {
         irqchip::route(intid, target);
         irqchip::enable(target, intid.index() / 32, 1 << (intid.get() % 32));
     }
+    info!(
+        "Ctrl-G moves the keyboard: a digit or n to a partition, h to the hypervisor's shell, r shows one raw, ? explains"
+    );
     notify(machine);
 }
 

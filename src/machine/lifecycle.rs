@@ -59,6 +59,12 @@ pub fn start<'a>(machine: &'static Machine, partition: &'a Partition) -> Result<
 pub fn stop(machine: &'static Machine, partition: &Partition, next: Next, reason: StopReason) -> bool {
     let refused = next == Next::Restart && partition.unstoppable_master().is_some();
     let next = if refused { Next::Off } else { next };
+    // One that is being prepared is simply not begun: its first CPU looks at the state between two steps.
+    if partition.life.state() == State::Preparing && next == Next::Off && partition.life.abandon() {
+        partition.set_last_stop(reason);
+        housekeeping::notify(machine);
+        return true;
+    }
     if !partition.life.request_stop(next) {
         return false;
     }

@@ -31,10 +31,12 @@ rust_on_pc() {
 # Tells whether rustup is there and may fetch.
 rustup_may_fetch() { have rustup && have cc && [ "${RUSTUP_AUTO_INSTALL:-1}" != 0 ]; }
 
-# Fetches the toolchain of rust-toolchain.toml and its target.
+# Adds the target to the toolchain of rust-toolchain.toml, which it fetches only where there is none: a toolchain that the
+# user has is never updated.
 rust_by_rustup() {
-    (cd "$root" && rustup toolchain install stable --profile minimal --component clippy --component rustfmt &&
-        rustup target add "$rust_target") </dev/null >&2
+    (cd "$root" && { rustc --version >/dev/null 2>&1 ||
+        rustup toolchain install stable --no-self-update --profile minimal; } &&
+        rustup target add "$rust_target" && rustup component add clippy rustfmt) </dev/null >&2
 }
 
 # Installs Debian's Rust; its package lists are fresh.
