@@ -188,7 +188,7 @@ fn block(content: &[u8], block: Block, offset: u32, size: Option<u32>, align: us
 /// Returns the memory reservations with their end marker.
 fn reservations<'a>(content: &'a [u8], header: &Header) -> Result<&'a [u8], TreeError> {
     let bytes = block(content, Block::Reservations, header.reservations_offset, None, 8)?;
-    let count = bytes.chunks_exact(16).position(|entry| entry.iter().all(|byte| *byte == 0));
+    let count = bytes.as_chunks::<16>().0.iter().position(|entry| entry.iter().all(|byte| *byte == 0));
     let end = count.and_then(|count| count.checked_add(1)?.checked_mul(16));
     end.and_then(|end| bytes.get(..end)).ok_or(TreeError::ReservationsWithoutEnd)
 }
