@@ -58,7 +58,7 @@ fn assemble(target: u64, handover: Handover) -> Vec<u8> {
     code.push(0xd61f_0200); // br x16
 
     let mut image = vec![0; HEADER_SIZE];
-    image[0..4].copy_from_slice(&(0x1400_0000_u32 | HEADER_SIZE as u32 / 4).to_le_bytes()); // b code
+    image[0..4].copy_from_slice(&(0x1400_0000_u32 | (HEADER_SIZE as u32 / 4)).to_le_bytes()); // b code
     image[16..24].copy_from_slice(&0x1000_u64.to_le_bytes()); // image_size
     image[24..32].copy_from_slice(&0xa_u64.to_le_bytes()); // flags: anywhere, 4 KiB pages, little-endian
     image[0x38..0x3c].copy_from_slice(b"ARM\x64");
