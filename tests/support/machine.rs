@@ -36,6 +36,9 @@ pub enum Timing {
     Instructions,
 }
 
+/// Where [`Machine::reset_into`] puts its program: in RAM, clear of the tree that QEMU puts at its start.
+const RESET: u64 = 0x4060_0000;
+
 /// What the machine boots.
 #[derive(Clone, Debug)]
 enum Software {
@@ -57,6 +60,7 @@ pub struct Machine {
     planned_for: Option<MachineArgs>,
     firmware: Option<PathBuf>,
     kernel: Option<PathBuf>,
+    is_reset_alone: bool,
     timing: Timing,
     qemu: Vec<OsString>,
 }
@@ -95,6 +99,7 @@ impl Machine {
             planned_for: None,
             firmware: None,
             kernel: None,
+            is_reset_alone: false,
             timing: Timing::Wall,
             qemu: Vec::new(),
         }
@@ -165,6 +170,17 @@ impl Machine {
         self.qemu(["-device", &format!("loader,file={file},addr={address:#x},force-raw=on")])
     }
 
+    /// Starts this program at the exception level that the machine resets to, with no boot loader, and puts the firmware
+    /// at `address`.
+    #[must_use]
+    pub fn reset_into(self, program: PathBuf, address: u64) -> Self {
+        let file = program.display().to_string().replace(',', ",,");
+        let mut machine = self.trampoline(program, address);
+        machine.kernel = None;
+        machine.is_reset_alone = true;
+        machine.qemu(["-device", &format!("loader,file={file},addr={RESET:#x},force-raw=on,cpu-num=0")])
+    }
+
     /// Adds arguments of QEMU.
     #[must_use]
     pub fn qemu<A: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
@@ -188,6 +204,9 @@ impl Machine {
 
     fn assemble(&self, board: &Board) -> anyhow::Result<qemu::Machine> {
         let machine = qemu::Machine::new(board, &board.machine(&self.args))?;
+        if self.is_reset_alone {
+            return Ok(machine);
+        }
         let firmware = || {
             let built = || self.firmware.clone().unwrap_or_else(images::firmware);
             self.kernel.clone().unwrap_or_else(built)
