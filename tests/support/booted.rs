@@ -55,6 +55,31 @@ impl Booted {
         self.running.send(text).unwrap_or_else(|error| panic!("{}: {error:#}", self.name));
     }
 
+    /// Gives the keyboard to the hypervisor's shell. Lines of partitions are then whole when they are printed.
+    ///
+    /// # Panics
+    /// The machine has ended.
+    pub fn leave_keyboard(&mut self) {
+        self.send("\x07h");
+    }
+
+    /// Gives the hypervisor's shell a command.
+    ///
+    /// # Panics
+    /// The machine has ended.
+    pub fn shell(&mut self, command: &str) {
+        self.send(&format!("\x07h{command}\r"));
+    }
+
+    /// Types a line at the console of a partition, which is named by its place in the configuration.
+    ///
+    /// # Panics
+    /// The machine has ended.
+    pub fn type_at(&mut self, partition: u8, line: &str) {
+        assert!(partition < 10, "the escape key reaches ten partitions");
+        self.send(&format!("\x07{partition}{line}\r"));
+    }
+
     /// Waits until the machine has switched itself off.
     ///
     /// # Panics
@@ -77,10 +102,10 @@ impl Booted {
         self.running.lines().into_iter().map(|line| line.text).collect()
     }
 
-    /// Returns what a partition (or [`HYPERVISOR`]) has said, without its name.
+    /// Returns what a partition (or [`HYPERVISOR`]) has said, without its name. A line that another one had cut in two,
+    /// and that was printed again from its start, is there once.
     pub fn lines_of(&self, partition: &str) -> Vec<String> {
-        let prefix = format!("[{partition}] ");
-        self.lines().iter().filter_map(|line| line.strip_prefix(&prefix)).map(str::to_owned).collect()
+        whole_lines(&self.lines(), partition)
     }
 
     /// Reads the claims of a guest that is alone on its machine, or of one in a partition.
@@ -90,6 +115,11 @@ impl Booted {
     pub fn claims(&self, partition: Option<&str>, guest: &str) -> Claims {
         let lines = partition.map_or_else(|| self.lines(), |partition| self.lines_of(partition));
         Claims::read(guest, lines.iter().map(String::as_str)).unwrap_or_else(|why| panic!("{}: {why}", self.name))
+    }
+
+    /// Counts the lines that are no text: a console whose bytes got lost or mixed.
+    pub fn unreadable_lines(&self) -> usize {
+        self.lines().iter().filter(|line| line.contains('\u{fffd}')).count()
     }
 
     /// Asserts that nothing on the console matches.
@@ -118,5 +148,42 @@ impl Drop for Booted {
             println!("QEMU said: {errors}");
         }
         println!("---- end of the console of {}", self.name);
+    }
+}
+
+/// Picks a console's lines out of all.
+fn whole_lines(lines: &[String], console: &str) -> Vec<String> {
+    let prefix = format!("[{console}]");
+    let own = |line: &String| line.strip_prefix(&prefix).map(|text| text.trim_start_matches(' ').to_owned());
+    let mut whole = Vec::new();
+    for (index, line) in lines.iter().enumerate() {
+        let Some(text) = own(line) else { continue };
+        let behind = &lines[index + 1..];
+        let is_cut = behind.first().is_some_and(|next| own(next).is_none());
+        let next = behind.iter().find_map(own);
+        if !(is_cut && next.is_some_and(|next| next.starts_with(&text))) {
+            whole.push(text);
+        }
+    }
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::whole_lines;
+
+    #[test]
+    fn a_line_that_was_cut_in_two_is_there_once() {
+        let lines = ["[septum] up", "[one]    a", "[one]    TEST x", "[two]    b", "[one]    TEST x ok", "[one]    c"];
+        let lines = lines.map(str::to_owned);
+        assert_eq!(whole_lines(&lines, "one"), ["a", "TEST x ok", "c"]);
+        assert_eq!(whole_lines(&lines, "septum"), ["up"]);
+        assert_eq!(whole_lines(&lines, "o"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn lines_that_come_twice_stay_two() {
+        let lines = ["[one] ok", "[one] ok", "[two] x"].map(str::to_owned);
+        assert_eq!(whole_lines(&lines, "one"), ["ok", "ok"]);
     }
 }

@@ -2,4 +2,13 @@
 //! The system tests: each boots Septum in QEMU and judges what comes out of the console. docs/testing.md says how to run
 //! one of them.
 
+mod boots;
+mod devices;
+mod faults;
 mod guests;
+mod interrupts;
+mod isolation;
+mod lifecycle;
+mod placements;
+mod refusals;
+mod steps;

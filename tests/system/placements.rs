@@ -64,13 +64,8 @@ cpus   = [1]
 memory = "768M"
 kernel = "guest:heartbeat"
 "#;
-    let mut booted = Machine::with_config("placed-elsewhere", CONFIG)
-        .smp(4)
-        .memory("2G")
-        .planned_so()
-        .smp(2)
-        .memory("512M")
-        .boot();
+    let mut booted =
+        Machine::with_config("placed-elsewhere", CONFIG).smp(4).memory("2G").planned_so().smp(2).memory("512M").boot();
     booted.expect_all(
         &[
             r"\[septum\] .*partition missing-cpu is not started",

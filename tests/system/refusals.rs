@@ -54,7 +54,10 @@ fn with_a_damaged_device_tree() {
     // The total size, the offset of the structure block, the token that begins it.
     for (offset, word) in [(4, 0), (4, 0x7fff_ffff), (8, 0xffff_fff0), (0x38, 0xdead_beef)] {
         let name = format!("refused-damaged-tree-{offset:x}-{word:x}");
-        assert_refused(handed_over(&name, Handover::Damage { offset, word }), r"error: the device tree at 0x[0-9a-f]+: ");
+        assert_refused(
+            handed_over(&name, Handover::Damage { offset, word }),
+            r"error: the device tree at 0x[0-9a-f]+: ",
+        );
     }
 }
 
@@ -105,7 +108,11 @@ fn with_a_damaged_bundle() {
     };
     // The header is 48 bytes, its checksum among them; the manifest follows it.
     let spoilt = [
-        ("half", whole[..whole.len() / 2].to_vec(), "the bundle is truncated: [0-9]+ bytes are there, [0-9]+ are needed"),
+        (
+            "half",
+            whole[..whole.len() / 2].to_vec(),
+            "the bundle is truncated: [0-9]+ bytes are there, [0-9]+ are needed",
+        ),
         ("one-byte-less", whole[..whole.len() - 1].to_vec(), "the bundle is truncated|trailer is missing"),
         ("version", newer, "the bundle has format version 2"),
         ("header", changed(17), "the bundle's header is damaged"),

@@ -12,7 +12,7 @@
 //! | `smc`, `hvc` | a call of no known function |
 //! | `undef` | an undefined instruction |
 //! | `serror` | a store past the caches that nobody waits for: an SError on real buses, an abort in QEMU |
-//! | `vectors` | an exception whose vectors are not mapped: takes aborts for ever |
+//! | `vectors` | an exception whose vectors are at `addr`: where nothing is, it takes aborts for ever |
 //! | `spin` | an endless loop with interrupts masked |
 //! | `wfi` | sleeps for ever with interrupts masked |
 //! | `off` | turns its own CPU off, the last one |
@@ -42,7 +42,7 @@ pub fn main() {
         "hvc" => probe::run(call_hvc, 0, 0),
         "undef" => probe::run(undefined, 0, 0),
         "serror" => serror(address),
-        "vectors" => lose_vectors(),
+        "vectors" => lose_vectors(address),
         "spin" => loop {
             core::hint::spin_loop();
         },
@@ -81,9 +81,10 @@ fn serror(address: u64) -> Result<u64, Caught> {
     probe::run(store_and_wait, window + (address & 0xfff), 0)
 }
 
-/// Makes the next exception find no vectors.
-fn lose_vectors() -> Result<u64, Caught> {
-    write_register!("vbar_el1", 0x7f00_0000_0000);
+/// Takes an exception whose vectors are at `address`.
+fn lose_vectors(address: u64) -> Result<u64, Caught> {
+    let vectors = mmu::look_at(address, Kind::Normal) + (address & 0xfff);
+    write_register!("vbar_el1", vectors);
     cpu::isb();
     probe::run(undefined, 0, 0)
 }
