@@ -6,6 +6,7 @@
 
 use core::arch::global_asm;
 use core::slice;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::machine::{Machine, Region};
 use crate::sync::Once;
@@ -30,6 +31,7 @@ image_header:                           // Documentation/arch/arm64/booting.rst 
     .long   0
 
 boot:
+    mrs     x20, cntpct_el0             // how long the machine took to get here
     msr     daifset, #0xf
     mov     x19, x0
     bl      drop_to_el1
@@ -80,7 +82,7 @@ boot:
     b.lo    5b
     dsb     sy
     bl      enable_mmu
-    mov     x0, #0
+    mov     x0, x20
     bl      {main}
     b       .
 
@@ -211,8 +213,16 @@ fn read_tree(blob: u64) -> Option<(Tree<'static>, Region)> {
     Some((Tree::new(bytes)?, Region { base: blob, size: size as u64 }))
 }
 
-/// Runs the guest on the boot CPU.
-extern "C" fn main(_index: usize) -> ! {
+static START_TIME: AtomicU64 = AtomicU64::new(0);
+
+/// Returns the physical counter as the guest's first instruction read it.
+pub fn start_time() -> u64 {
+    START_TIME.load(Ordering::Relaxed)
+}
+
+/// Runs the guest on the boot CPU, which began at `start_time`.
+extern "C" fn main(start_time: u64) -> ! {
+    START_TIME.store(start_time, Ordering::Relaxed);
     let boot_cpu = machine().cpus.iter().position(|mpidr| *mpidr == cpu::affinity()).unwrap_or(0);
     cpu::attach(boot_cpu);
     exception::install_vectors();

@@ -4,6 +4,7 @@
 
 pub mod assets;
 pub mod author;
+pub mod bench;
 pub mod check;
 pub mod console_log;
 pub mod firmware;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use septum_tool::author::{Colour, Report};
-use septum_tool::{check, run};
+use septum_tool::{bench, check, run};
 
 /// Septum, a static-partitioning hypervisor for AArch64 boards: the command for the PC
 #[derive(Parser)]
@@ -20,6 +20,7 @@ enum Command {
     Check(check::CheckArgs),
     Build(check::BuildArgs),
     Run(run::RunArgs),
+    Bench(bench::BenchArgs),
 }
 
 fn main() -> ExitCode {
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Build(args) => check::build(&args),
         Command::Run(args) => run::run(&args),
+        Command::Bench(args) => bench::bench(&args),
     };
     result.unwrap_or_else(|error: anyhow::Error| {
         match error.downcast_ref::<Report>() {

@@ -5,7 +5,7 @@
 //! where a tick of the counter is an executed instruction, the hypervisor's included, and every run gives the same figures. Each figure is
 //! the least of the warm rounds; when they differ a line says by how much. A figure is the difference of two readings
 //! of the counter with an ISB before the second: an event that costs one instruction reads 3. CPUs that are not part
-//! of a row are off or in WFI.
+//! of a row are off or in WFI. The row `reset` is the counter at the guest's first instruction, once.
 //!
 //! Under Septum the partition needs an SPI of its own (the PL031's, or any device's) for the rows `-own-spi`. Options: `only=ROW`.
 
@@ -13,7 +13,7 @@ mod events;
 mod interrupts;
 mod work;
 
-use crate::entry::machine;
+use crate::entry::{self, machine};
 use crate::{gic, println, read_register, report};
 
 /// How often an event is repeated before it counts, and how often it counts.
@@ -26,6 +26,9 @@ pub fn main() {
     gic::init_cpu();
     let frequency = read_register!("cntfrq_el0");
     println!("bench: gic v{}, {frequency} ticks per second", if gic::is_v3() { 3 } else { 2 });
+    if is_selected("reset") {
+        println!("BENCH reset {}", entry::start_time());
+    }
     events::run();
     interrupts::run();
     work::run();
@@ -33,9 +36,13 @@ pub fn main() {
     report::done();
 }
 
+fn is_selected(name: &str) -> bool {
+    machine().options().text("only").is_none_or(|only| only == name)
+}
+
 /// Measures one row: `event` returns the ticks of one round.
 fn row(name: &str, mut event: impl FnMut() -> u64) {
-    if machine().options().text("only").is_some_and(|only| only != name) {
+    if !is_selected(name) {
         return;
     }
     (0..COLD).for_each(|_| {
