@@ -107,7 +107,7 @@ fn count(booted: &Booted, partition: &str, text: &str) -> usize {
 #[test]
 fn a_guest_that_cannot_go_on_is_stopped() {
     let mut booted = Machine::with_config("fault-stops", &one("vectors", "")).smp(2).memory("512M").boot();
-    booted.expect(r"^\[septum\] .*guest.*exception vectors are not in its memory", 60);
+    booted.expect(r"^\[septum\] +partition guest is off: .*exception vectors are not in its memory", 60);
     booted.expect(r"^\[neighbour\] +heartbeat [0-9]+: .*memory ok", 20);
     booted.shell("list");
     booted.expect(r"^\[septum\] .*guest +stopped +0/1 .*exception vectors", 20);
@@ -139,7 +139,7 @@ fn a_guest_that_never_listens_can_be_stopped_and_started() {
         for _ in 0..3 {
             booted.expect(&format!(r"^\[guest\] +fault: do {does}"), 60);
             booted.shell("stop guest");
-            booted.expect(r"^\[septum\] .*guest.*stopped", 20);
+            booted.expect(r"^\[septum\] +partition guest is off: operator", 20);
             booted.expect(r"^\[neighbour\] +heartbeat [0-9]+: .*memory ok", 20);
             booted.shell("start guest");
         }
@@ -150,6 +150,6 @@ fn a_guest_that_never_listens_can_be_stopped_and_started() {
 #[test]
 fn a_partition_whose_last_cpu_is_off_is_off() {
     let mut booted = Machine::with_config("fault-off", &one("off", "")).smp(2).memory("512M").boot();
-    booted.expect(r"^\[septum\] .*guest.*turned its last vCPU off", 60);
+    booted.expect(r"^\[septum\] +partition guest is off: guest turned its last vCPU off", 60);
     booted.expect(r"^\[neighbour\] +heartbeat [0-9]+: .*memory ok", 20);
 }

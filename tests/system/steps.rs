@@ -108,7 +108,7 @@ fn take(booted: &mut Booted, step: Step) -> usize {
         }
         Step::PowerOff => {
             booted.type_at(0, "poweroff -f");
-            booted.expect(r"^\[septum\] .*linux.*SYSTEM_OFF", 120);
+            booted.expect(r"^\[septum\] +partition linux is off: guest called SYSTEM_OFF", 120);
             booted.shell("start linux");
         }
     }
@@ -139,7 +139,7 @@ fn one_linux_comes_and_goes_beside_the_other() {
             2 => booted.shell("restart left"),
             _ => {
                 booted.type_at(0, "poweroff -f");
-                booted.expect(r"^\[septum\] .*left.*SYSTEM_OFF", 60);
+                booted.expect(r"^\[septum\] +partition left is off: guest called SYSTEM_OFF", 60);
                 booted.shell("start left");
             }
         }
