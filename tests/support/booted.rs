@@ -13,6 +13,9 @@ use crate::machine::patience;
 /// The name that the hypervisor's own lines carry.
 pub const HYPERVISOR: &str = "septum";
 
+/// The line on which the hypervisor's shell waits.
+const PROMPT: &str = "[septum] > ";
+
 /// A running machine; it ends with this.
 pub struct Booted {
     name: String,
@@ -141,6 +144,10 @@ impl Drop for Booted {
         }
         println!("---- {}: {}", self.name, self.command);
         for line in self.running.lines() {
+            // The shell's prompt comes again behind each line of another console.
+            if line.text == PROMPT {
+                continue;
+            }
             println!("{:9.3} {}", line.at.as_secs_f64(), line.text);
         }
         let errors = self.running.errors();
@@ -161,7 +168,7 @@ fn whole_lines(lines: &[String], console: &str) -> Vec<String> {
         let behind = &lines[index + 1..];
         let is_cut = behind.first().is_some_and(|next| own(next).is_none());
         let next = behind.iter().find_map(own);
-        if !(is_cut && next.is_some_and(|next| next.starts_with(&text))) {
+        if !(is_cut && next.is_some_and(|next| next.len() > text.len() && next.starts_with(&text))) {
             whole.push(text);
         }
     }
@@ -183,7 +190,7 @@ mod tests {
 
     #[test]
     fn lines_that_come_twice_stay_two() {
-        let lines = ["[one] ok", "[one] ok", "[two] x"].map(str::to_owned);
-        assert_eq!(whole_lines(&lines, "one"), ["ok", "ok"]);
+        let lines = ["[one] ok", "[one] ok", "[two] x", "[one] ok"].map(str::to_owned);
+        assert_eq!(whole_lines(&lines, "one"), ["ok", "ok", "ok"]);
     }
 }

@@ -40,7 +40,7 @@ fn shell_answers() {
             booted.expect(&format!(r"^\[septum\] +{command} "), 20);
         }
         booted.shell("stats one");
-        booted.expect(r"^\[septum\] .*one vcpu0 on cpu0: [0-9]+ exits: .*irq [0-9]+", 20);
+        booted.expect(r"^\[septum\] .*one vcpu0 on cpu0: [0-9]+ exits: mmio [0-9]+", 20);
         booted.shell("lst");
         booted.expect(r#"no command "lst"; did you mean "list"\?"#, 20);
         booted.shell("stop noone");
