@@ -70,7 +70,7 @@ kernel = "guest:heartbeat"
         &[
             r"\[septum\] .*partition missing-cpu is not started",
             r"\[septum\] .*partition large is not started",
-            r"\[fits\] heartbeat 2: .*memory ok",
+            r"^\[fits\] +heartbeat 2: .*memory ok",
         ],
         60,
     );
