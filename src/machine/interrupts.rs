@@ -22,8 +22,8 @@ use crate::vgic::{
 };
 
 /// How long one vCPU waits for another of its partition, in milliseconds. The other's CPU answers an interrupt that its
-/// guest cannot mask, so that only a defect makes this pass.
-const PATIENCE_MILLISECONDS: u64 = 50;
+/// guest cannot mask, within microseconds: only a defect makes this pass, or an emulator whose host is short of CPUs.
+const PATIENCE_MILLISECONDS: u64 = 1000;
 /// The most interrupts that an idle CPU serves before it looks at its other work.
 const DRAIN_LIMIT: u32 = 64;
 
