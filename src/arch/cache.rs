@@ -36,7 +36,7 @@ pub fn clean_invalidate(start: Va, size: u64) {
 /// The range is mapped writable Normal memory, and no one else holds a reference into it.
 pub unsafe fn zero_and_clean(start: Va, size: u64) {
     match zero_block() {
-        Some(block) if start.is_aligned(block) && size % block == 0 => {
+        Some(block) if start.is_aligned(block) && size.is_multiple_of(block) => {
             let mut at = start.get();
             while at < start.get() + size {
                 // SAFETY: the block lies in the range that the caller gave up.

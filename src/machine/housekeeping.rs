@@ -145,10 +145,10 @@ impl Desk {
         let pumped = self.print();
         for id in 0..self.names.len() as u8 {
             let bit = 1_u64.checked_shl(u32::from(id)).unwrap_or(0);
-            if (touched | pumped.drained) & bit != 0 {
-                if let Some(partition) = self.machine.partition(PartitionId::new(id)) {
-                    interrupts::settle_console(self.machine, partition);
-                }
+            if (touched | pumped.drained) & bit != 0
+                && let Some(partition) = self.machine.partition(PartitionId::new(id))
+            {
+                interrupts::settle_console(self.machine, partition);
             }
         }
         let busy = pumped.unfinished

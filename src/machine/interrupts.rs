@@ -220,11 +220,11 @@ fn serve_slowly(this_cpu: &'static PerCpu, local: &mut Local, intid: Intid, inte
 /// Does what the mail of this CPU asks for, but for the life cycle: that is looked at on the way out of every exit.
 fn read_mail(machine: &'static Machine, this_cpu: &'static PerCpu, local: &mut Local) {
     let mail = this_cpu.take_mail();
-    if mail.has(Mail::Interrupts) {
-        if let Some(role) = this_cpu.role.get() {
-            let mut hardware = Hardware::new(machine, this_cpu, role);
-            local.interface.attend(&role.partition.vgic, &mut hardware);
-        }
+    if mail.has(Mail::Interrupts)
+        && let Some(role) = this_cpu.role.get()
+    {
+        let mut hardware = Hardware::new(machine, this_cpu, role);
+        local.interface.attend(&role.partition.vgic, &mut hardware);
     }
     if mail.has(Mail::Housekeeping) {
         housekeeping::attend(machine, this_cpu);

@@ -34,7 +34,7 @@ impl Text {
     }
 
     /// Takes the next byte that was not printed; what was overwritten meanwhile is skipped.
-    pub fn next(&mut self) -> Option<u8> {
+    pub fn next_byte(&mut self) -> Option<u8> {
         self.printed = self.printed.max(self.written.saturating_sub(CAPACITY));
         if self.printed >= self.written {
             return None;
@@ -111,7 +111,7 @@ impl ::log::Log for Logger {
 fn print_all(state: &mut State, prefix: &str) {
     let State { text, uart: Some(uart) } = state else { return };
     let mut line_start = true;
-    while let Some(byte) = text.next() {
+    while let Some(byte) = text.next_byte() {
         if line_start {
             prefix.bytes().for_each(|byte| uart.put(byte));
         }

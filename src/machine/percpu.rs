@@ -154,10 +154,10 @@ impl PerCpu {
     pub fn post(&self, mail: Mail) {
         // The mail is visible before the interrupt is raised: `kick` orders stores before it.
         let before = self.mail.fetch_or(mail.bit(), Ordering::SeqCst);
-        if before & mail.bit() == 0 {
-            if let Some(port) = self.port() {
-                irqchip::kick(port);
-            }
+        if before & mail.bit() == 0
+            && let Some(port) = self.port()
+        {
+            irqchip::kick(port);
         }
     }
 

@@ -47,7 +47,7 @@ impl Shell {
             (self.in_line, self.interrupted) = (false, true);
             return Some(b'\n');
         }
-        if let Some(byte) = log::with_text(log::Text::next) {
+        if let Some(byte) = log::with_text(log::Text::next_byte) {
             return Some(byte);
         }
         if core::mem::take(&mut self.interrupted) {
@@ -121,10 +121,8 @@ fn change(
 ) -> core::fmt::Result {
     let name = &partition.plan.name;
     let restart = matches!(command, Command::Restart(_));
-    if restart {
-        if let Some(path) = partition.unstoppable_master() {
-            return writeln!(out, "{name} cannot be restarted: {}", StartError::UnstoppableMaster(path));
-        }
+    if restart && let Some(path) = partition.unstoppable_master() {
+        return writeln!(out, "{name} cannot be restarted: {}", StartError::UnstoppableMaster(path));
     }
     let next = if restart { Next::Restart } else { Next::Off };
     if !matches!(command, Command::Start(_)) && lifecycle::stop(machine, partition, next, StopReason::Operator) {
