@@ -184,8 +184,10 @@ impl Lifecycle {
         self.unacknowledged.load(Ordering::SeqCst)
     }
 
-    /// Ends a stop whose last acknowledgement the caller got: the partition is off, or `Preparing` for a restart.
+    /// Ends a stop whose last acknowledgement the caller got: the partition is off, or `Preparing` for a restart. `next`
+    /// may be [`Next::Off`] where a restart was asked for and something stands against it.
     pub fn finish_stop(&self, next: Next) -> bool {
+        let stopping @ State::Stopping(_) = self.state() else { return false };
         for vcpu in &self.vcpus {
             vcpu.state.store(VCPU_OFF, Ordering::SeqCst);
         }
@@ -193,7 +195,7 @@ impl Lifecycle {
             Next::Off => State::Off,
             Next::Restart => State::Preparing,
         };
-        self.change(State::Stopping(next), to)
+        self.change(stopping, to)
     }
 
     /// PSCI CPU_ON: claims the target for the caller and leaves it where to begin. The target's CPU is to be kicked.
@@ -324,6 +326,17 @@ mod tests {
         assert!(life.finish_stop(Next::Restart));
         assert_eq!(life.state(), State::Preparing);
         assert_eq!(life.generation(), 2);
+    }
+
+    #[test]
+    fn a_restart_that_turns_out_impossible_ends_off() {
+        let life = running(1);
+        assert!(life.request_stop(Next::Restart));
+        assert_eq!(life.acknowledge(VcpuId::new(0)), Some(Next::Restart));
+        assert!(life.finish_stop(Next::Off));
+        assert_eq!(life.state(), State::Off);
+        assert!(!life.finish_stop(Next::Off));
+        assert!(life.request_start());
     }
 
     #[test]
