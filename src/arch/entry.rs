@@ -38,9 +38,10 @@ boot_entry:
     b.ne    1f
     bl      enter_el2_state
 1:
-    // What the loader left in caches must not come out over what is written below with caches off.
+    // What the loader left in caches must not come out over what is written below with caches off, nor be read in its
+    // place once they are on: image and heap.
     mov     x0, x20
-    adrp    x1, __image_end
+    add     x1, x20, #{footprint}
     bl      clean_invalidate
     // R_AARCH64_RELATIVE (1027) is the only kind a static position-independent executable has.
     adrp    x0, __rela_start
@@ -80,9 +81,11 @@ boot_entry:
     mov     x1, x20
     b       {boot}
 
-// Puts EL2 into the state that everything below relies on; E2H first, since other layouts depend on it.
+// Puts EL2 into the state that everything below relies on; E2H first, since other layouts depend on it. Interrupts
+// target EL2 from now on: a CPU that waits here in WFI need not wake up for those of EL1.
 enter_el2_state:
-    mov     x0, #(1 << 31)              // HCR_EL2.RW
+    movz    x0, #0x8000, lsl #16        // HCR_EL2: RW, AMO, IMO, FMO
+    movk    x0, #0x0038
     msr     hcr_el2, x0
     isb
     movz    x0, #0x30c5, lsl #16        // SCTLR_EL2: RES1 bits only, MMU and caches off
@@ -90,6 +93,8 @@ enter_el2_state:
     msr     sctlr_el2, x0
     mov     x0, #0x33ff                 // CPTR_EL2: FP not trapped, SVE and SME trapped
     msr     cptr_el2, x0
+    msr     tpidr_el2, xzr              // no per-CPU data yet: the vectors look at it
+    msr     cnthp_ctl_el2, xzr          // a timer that the loader left on must not fire
     isb
     msr     spsel, #1
     ret
