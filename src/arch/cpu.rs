@@ -38,7 +38,7 @@ pub struct Features {
     pub lor: bool,
     /// FEAT_FGT: the fine-grained trap registers.
     pub fgt: bool,
-    /// FEAT_FGT2.
+    /// FEAT_FGT2: five more of them.
     pub fgt2: bool,
     /// FEAT_HCX: HCRX_EL2.
     pub hcx: bool,
@@ -48,8 +48,8 @@ pub struct Features {
     pub watchpoints: u8,
     /// FEAT_PMUv3: MDCR_EL2.HPMN.
     pub pmu: bool,
-    /// FEAT_SSBS: SCTLR_EL1.DSSBS, PSTATE.SSBS.
-    pub ssbs: bool,
+    /// FEAT_MPAM: MPAM2_EL2.
+    pub mpam: bool,
     /// FEAT_ECV with CNTPOFF_EL2.
     pub counter_offset: bool,
     /// The optional bits of PSTATE.
@@ -91,7 +91,8 @@ impl Features {
             breakpoints: (field(dfr0, 12) + 1) as u8,
             watchpoints: (field(dfr0, 20) + 1) as u8,
             pmu: pmu != 0 && pmu != 0xf,
-            ssbs: field(pfr1, 4) >= 1,
+            // MPAM and MPAM_frac: version 0.1 has a fraction only.
+            mpam: field(pfr0, 40) != 0 || field(pfr1, 16) != 0,
             counter_offset: field(mmfr0, 60) >= 2,
             pstate: PstateBits::of(pfr0, pfr1, mmfr1),
         }

@@ -5,7 +5,7 @@
 use core::arch::asm;
 
 use super::cpu::Features;
-use super::sysreg::{dsb_ish, isb};
+use super::sysreg::{dsb_ish, dsb_nsh, isb};
 use crate::addr::{Pa, Va};
 use crate::id::{Mpidr, VcpuId, Vmid};
 use crate::partition::Entry;
@@ -31,9 +31,12 @@ mod hcr {
     pub const FWB: u64 = 1 << 46;
 }
 
-/// MDCR_EL2: trap the PMU, the debug ROM, trace filtering and the statistical profiler; the buffers of the profiler and
-/// of trace are nobody's. Breakpoints are the guest's, since the architecture has no way to say that there are none.
-const MDCR_TRAPS: u64 = (1 << 5) | (1 << 6) | (1 << 11) | (1 << 14) | (1 << 17) | (1 << 19);
+/// MDCR_EL2: trap the PMU, the debug ROM, OS Lock, OS Double Lock and the core's power request, trace filtering and the
+/// statistical profiler; the buffers of the profiler and of trace are nobody's. Breakpoints are the guest's, since the
+/// architecture has no way to say that there are none.
+const MDCR_TRAPS: u64 = (1 << 5) | (1 << 6) | (1 << 10) | (1 << 11) | (1 << 14) | (1 << 17) | (1 << 19);
+/// MPAM2_EL2: trap MPAM1_EL1, MPAM0_EL1 and, where the CPU can, MPAMIDR_EL1. Partition ids are the hypervisor's.
+const MPAM_TRAPS: u64 = (1 << 49) | (1 << 48) | (1 << 58);
 /// CPTR_EL2: RES1 bits; SVE, SME, trace and activity monitors trapped, FP and SIMD not.
 const CPTR: u64 = 0x33ff | (1 << 20) | (1 << 30);
 /// CNTHCTL_EL2: physical counter and physical timer are the guest's on a dedicated CPU.
@@ -81,13 +84,31 @@ pub fn confine(features: &Features, confinement: Confinement, vcpu: VcpuId) {
         write_sysreg!("s3_4_c1_c2_2", 0); // HCRX_EL2
     }
     if features.fgt {
-        // HFGRTR, HFGWTR, HFGITR, HDFGRTR, HDFGWTR, HAFGRTR: only the traps of bits that trap when 0.
+        // HFGRTR, HFGWTR, HFGITR, HDFGRTR, HDFGWTR: only the traps of bits that trap when 0.
         write_sysreg!("s3_4_c1_c1_4", 0);
         write_sysreg!("s3_4_c1_c1_5", 0);
         write_sysreg!("s3_4_c1_c1_6", 0);
         write_sysreg!("s3_4_c3_c1_4", 0);
         write_sysreg!("s3_4_c3_c1_5", 0);
     }
+    if features.fgt2 {
+        // HDFGRTR2, HDFGWTR2, HFGRTR2, HFGWTR2, HFGITR2: likewise.
+        write_sysreg!("s3_4_c3_c1_0", 0);
+        write_sysreg!("s3_4_c3_c1_1", 0);
+        write_sysreg!("s3_4_c3_c1_2", 0);
+        write_sysreg!("s3_4_c3_c1_3", 0);
+        write_sysreg!("s3_4_c3_c1_7", 0);
+    }
+    if features.mpam {
+        write_sysreg!("s3_4_c10_c5_0", MPAM_TRAPS);
+    }
+    if features.ras {
+        // VSESR_EL2 and VDISR_EL2: the syndrome of an injected SError, and one that the guest before has deferred.
+        write_sysreg!("s3_4_c5_c2_3", 0);
+        write_sysreg!("s3_4_c12_c1_1", 0);
+    }
+    // What a guest may write of the CPU's own controls (IMPLEMENTATION DEFINED; 0 is nothing on Arm's CPUs).
+    write_sysreg!("actlr_el2", 0);
     write_sysreg!("vpidr_el2", read_sysreg!("midr_el1"));
     write_sysreg!("vmpidr_el2", Mpidr::of_vcpu(vcpu).get() | (1 << 31));
     write_sysreg!("vtcr_el2", confinement.vtcr);
@@ -97,6 +118,11 @@ pub fn confine(features: &Features, confinement: Confinement, vcpu: VcpuId) {
     if features.counter_offset {
         write_sysreg!("s3_4_c14_c0_6", 0); // CNTPOFF_EL2
     }
+    isb();
+    // A vCPU begins with an empty TLB, whatever ran here under this VMID before, and before the hypervisor.
+    // SAFETY: invalidation makes this CPU walk the tables again, nothing else.
+    unsafe { asm!("tlbi vmalls12e1", options(nostack)) };
+    dsb_nsh();
     isb();
 }
 
@@ -133,6 +159,8 @@ pub fn reset(features: &Features) {
     write_sysreg!("mdscr_el1", 0);
     write_sysreg!("mdccint_el1", 0);
     write_sysreg!("oslar_el1", 0);
+    write_sysreg!("osdlr_el1", 0);
+    write_sysreg!("dbgclaimclr_el1", 0xff);
     if features.pauth {
         clear_pauth_keys();
     }
