@@ -19,6 +19,7 @@ const GICC_PMR: u64 = 0x004;
 const GICC_BPR: u64 = 0x008;
 const GICC_IAR: u64 = 0x00c;
 const GICC_EOIR: u64 = 0x010;
+const GICC_APR: u64 = 0x0d0;
 
 const GICH_HCR: u64 = 0x000;
 const GICH_VTR: u64 = 0x004;
@@ -71,6 +72,10 @@ impl GicV2 {
         private.enable(0, 1 << KICK.get() | 1 << self.maintenance.get() | 1 << timer.get());
         write32(self.interface, GICC_PMR, 0xff);
         write32(self.interface, GICC_BPR, 0);
+        // What the loader has acknowledged and never ended: its running priority would mask every interrupt.
+        for register in 0..4 {
+            write32(self.interface, GICC_APR + 4 * register, 0);
+        }
         write32(self.interface, GICC_CTLR, ENABLE | EOI_MODE);
         super::reset_virtual_interface();
         // A CPU reads its own interface's bit in the targets of its private interrupts. A single CPU may read 0.

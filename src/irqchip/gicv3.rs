@@ -78,6 +78,8 @@ impl GicV3 {
         write_sysreg!("icc_pmr_el1", 0xff);
         write_sysreg!("icc_bpr1_el1", 0);
         write_sysreg!("icc_ctlr_el1", 1 << 1); // EOImode
+        isb();
+        clear_active_priorities();
         write_sysreg!("icc_igrpen1_el1", 1);
         isb();
         super::reset_virtual_interface();
@@ -230,6 +232,20 @@ impl GicV3 {
         // The guest's own enable of system registers: RAO/WI where the memory-mapped interface is not there.
         write_sysreg!("icc_sre_el1", 7);
         isb();
+    }
+}
+
+/// Drops what the loader has acknowledged and never ended: its running priority would mask every interrupt.
+fn clear_active_priorities() {
+    // How many registers there are follows from the priority bits, ICC_CTLR_EL1.PRIbits.
+    let priority_bits = (read_sysreg!("icc_ctlr_el1") >> 8 & 7) + 1;
+    write_sysreg!("icc_ap1r0_el1", 0);
+    if priority_bits >= 6 {
+        write_sysreg!("icc_ap1r1_el1", 0);
+    }
+    if priority_bits >= 7 {
+        write_sysreg!("icc_ap1r2_el1", 0);
+        write_sysreg!("icc_ap1r3_el1", 0);
     }
 }
 
