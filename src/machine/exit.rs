@@ -301,7 +301,12 @@ fn system_register(context: &mut Context, frame: &mut Frame, esr: u64) -> Action
 fn act(context: &mut Context, action: Action) {
     match action {
         Action::Resume => {}
-        Action::Advance => write_sysreg!("elr_el2", read_sysreg!("elr_el2").wrapping_add(4)),
+        Action::Advance => {
+            let (pc, pstate) = (read_sysreg!("elr_el2"), read_sysreg!("spsr_el2"));
+            let (pc, pstate) = mmio::advance(pc, pstate, read_sysreg!("esr_el2"));
+            write_sysreg!("elr_el2", pc);
+            write_sysreg!("spsr_el2", pstate);
+        }
         Action::Inject(injection) => inject(context, injection),
         Action::Stop(StopReason::SystemOff) => end(context, Next::Off, StopReason::SystemOff),
         // The guest cannot go on: its partition's on-fault decides.

@@ -277,6 +277,24 @@ pub const fn instruction_bytes(esr: u64) -> u64 {
     if esr & IL != 0 { 4 } else { 2 }
 }
 
+/// Returns PC and PSTATE behind a trapped instruction that EL2 has carried out: as the CPU would have left them, with the
+/// step of a debugger done (SS), no branch target checked (BTYPE), and in AArch32 ITSTATE advanced (Arm DDI 0487, F1.6).
+#[inline(always)]
+pub const fn advance(pc: u64, pstate: u64, esr: u64) -> (u64, u64) {
+    const AARCH32: u64 = 1 << 4;
+    const SS: u64 = 1 << 21;
+    const BTYPE: u64 = 3 << 10;
+    let next = pc.wrapping_add(instruction_bytes(esr));
+    if pstate & AARCH32 == 0 {
+        return (next, pstate & !(SS | BTYPE));
+    }
+    // ITSTATE[7:2] in bits 15 to 10, [1:0] in 26 and 25.
+    const IT: u64 = (0x3f << 10) | (3 << 25);
+    let it = (pstate >> 8 & 0xfc) | (pstate >> 25 & 3);
+    let it = if it & 7 == 0 { 0 } else { (it & 0xe0) | (it << 1 & 0x1f) };
+    (next & 0xffff_ffff, pstate & !(SS | IT) | (it & 0xfc) << 8 | (it & 3) << 25)
+}
+
 #[inline(always)]
 fn byte(value: u64) -> u8 {
     let [low, ..] = value.to_le_bytes();
@@ -293,6 +311,26 @@ mod tests {
 
     fn decode_one(esr: u64) -> Result<Access, AbortKind> {
         decode(esr, 0xffff_0000_0000_0234, 0x09_0000)
+    }
+
+    #[test]
+    fn advancing_ends_a_step_and_a_branch_target() {
+        let pstate = 0x6000_0005 | 1 << 21 | 2 << 10;
+        assert_eq!(advance(0x1000, pstate, STORE), (0x1004, 0x6000_0005));
+        assert_eq!(advance(u64::MAX - 3, 5, IL), (0, 5));
+    }
+
+    #[test]
+    fn advancing_in_t32_takes_2_bytes_and_moves_the_it_block_on() {
+        const T32: u64 = 0x30;
+        let with = |it: u64| T32 | (it & 0xfc) << 8 | (it & 3) << 25;
+        assert_eq!(advance(0x1000, T32, STORE & !IL), (0x1002, T32));
+        assert_eq!(advance(0xffff_fffe, T32, STORE & !IL), (0, T32));
+        // ITTEE EQ and what is left of it behind each of its instructions.
+        for (before, after) in [(0x07, 0x0e), (0x0e, 0x1c), (0x1c, 0x18)] {
+            assert_eq!(advance(0, with(before), IL), (4, with(after)));
+        }
+        assert_eq!(advance(0, with(0x18), IL), (4, with(0)));
     }
 
     #[test]
