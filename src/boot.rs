@@ -19,7 +19,7 @@ use crate::addr::{PAGE_SIZE, Pa, PaRange};
 use crate::arch::entry::FOOTPRINT;
 use crate::arch::mmu::{AddressSpace, Use};
 use crate::arch::sysreg::wfi;
-use crate::arch::{cpu, mmu, vectors};
+use crate::arch::{cpu, mmu, probe, vectors};
 use crate::config::bundle;
 use crate::devicetree::DeviceTree;
 use crate::machine::percpu::PerCpu;
@@ -72,6 +72,9 @@ fn start(tree: u64, base: u64) -> Result<&'static PerCpu, Refusal> {
 
     let bundle_range = find_bundle(&tree)?;
     space.map(bundle_range, Use::ReadOnly).map_err(|e| describe(&e))?;
+    if !answers(bundle_range) {
+        return Err(format_args!("the bundle (initrd at {bundle_range}): no memory answers there").to_string());
+    }
     // SAFETY: the range is the loader's initrd, mapped read-only just now; nobody writes it.
     let bytes = unsafe { machine::bytes(bundle_range) };
     let bundle =
@@ -163,14 +166,26 @@ fn read_tree(space: &mut AddressSpace, address: u64) -> Result<DeviceTree, Refus
         return Err(format_args!("x0 is {address:#x}, which is no device tree; ATAGs are not supported").to_string());
     }
     space.map(header, Use::ReadOnly).map_err(|e| describe(&e))?;
+    if !answers(header) {
+        return Err(format_args!("x0 is {address:#x}, which is no device tree: no memory answers there").to_string());
+    }
     // SAFETY: mapped read-only just now; nobody writes it.
     let extent = DeviceTree::extent(unsafe { machine::bytes(header) });
     let extent = extent.map_err(|e| format_args!("the device tree at {address:#x}: {e}").to_string())?;
     let whole = PaRange::new(Pa::new(address), extent.max(HEADER)).ok_or("the device tree passes the end of memory")?;
     space.map(whole, Use::ReadOnly).map_err(|e| describe(&e))?;
+    if !answers(whole) {
+        return Err(format_args!("the device tree at {address:#x} passes the end of memory").to_string());
+    }
     // SAFETY: as above.
     let parsed = DeviceTree::parse(unsafe { machine::bytes(whole) });
     parsed.map_err(|e| format_args!("the device tree at {address:#x}: {e}").to_string())
+}
+
+/// Tells whether memory answers at both ends of a mapped range; what a loader says may be wrong.
+fn answers(range: PaRange) -> bool {
+    let last = Pa::new(range.end().get() - 1);
+    [range.start(), last].into_iter().all(|at| probe::read(at.align_down(4)).is_some())
 }
 
 fn find_bundle(tree: &DeviceTree) -> Result<PaRange, Refusal> {

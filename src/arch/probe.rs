@@ -24,8 +24,8 @@ probe_failed:
 "#
 );
 
-/// Reads the aligned word at a physical address with the MMU off, at EL2 with the vectors installed. `None` if nothing
-/// answers there.
+/// Reads the aligned word at a physical address, at EL2 with the vectors installed and the MMU off or the address mapped.
+/// `None` if nothing answers there.
 pub fn read(at: Pa) -> Option<u32> {
     let (word, answered): (u64, u64);
     // SAFETY: the load's fault is taken up by the vectors; link register and the two registers are declared.
