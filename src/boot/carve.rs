@@ -82,7 +82,7 @@ pub fn carve(parts: Parts) -> Result<&'static PerCpu, Refusal> {
     cpus::wait(machine, &board);
     let (used, total) = memory::usage();
     info!("hypervisor memory: {} KiB of {} KiB heap in use", used >> 10, total >> 10);
-    begin(machine);
+    begin(machine, boot_cpu);
     Ok(boot_cpu)
 }
 
@@ -179,8 +179,8 @@ fn give_roles(machine: &'static Machine) {
 }
 
 /// Hands the console over to the housekeeping CPU and starts the partitions.
-fn begin(machine: &'static Machine) {
-    housekeeping::take_over(machine, log::hand_over());
+fn begin(machine: &'static Machine, boot_cpu: &'static PerCpu) {
+    housekeeping::take_over(machine, boot_cpu, log::hand_over());
     for partition in machine.partitions.iter().filter(|partition| partition.plan.autostart) {
         if let Err(why) = lifecycle::start(machine, partition) {
             error!("partition {} is not started: {why}", partition.plan.name);

@@ -358,7 +358,7 @@ fn record(context: &mut Context, kind: RecordKind, esr: u64, address: u64) {
         time,
         suppressed,
     });
-    housekeeping::notify(context.machine);
+    housekeeping::notify();
 }
 
 /// Leaves the guest if its partition is being stopped.

@@ -10,6 +10,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use ::log::{info, warn};
+use spin::Once;
 use spin::mutex::SpinMutex;
 
 use super::percpu::{Mail, PerCpu};
@@ -53,9 +54,16 @@ struct Desk {
 }
 
 static DESK: SpinMutex<Option<Desk>> = SpinMutex::new(None);
+/// The housekeeping CPU: the planned one, or the boot CPU where that did not come up.
+static KEEPER: Once<&'static PerCpu> = Once::new();
 
 /// Hands the console over to the housekeeping CPU. Called once, by the boot CPU.
-pub fn take_over(machine: &'static Machine, mut uart: Option<Uart>) {
+pub fn take_over(machine: &'static Machine, boot_cpu: &'static PerCpu, mut uart: Option<Uart>) {
+    let planned = machine.cpu(machine.housekeeping).filter(|cpu| cpu.is_online());
+    let keeper = KEEPER.call_once(|| planned.unwrap_or(boot_cpu));
+    if planned.is_none() {
+        warn!("{} keeps house, since {} did not come up", keeper.id, machine.housekeeping);
+    }
     if let Some(uart) = uart.as_mut() {
         uart.enable_receive_interrupt();
     }
@@ -72,21 +80,20 @@ pub fn take_over(machine: &'static Machine, mut uart: Option<Uart>) {
         last_round: 0,
         idle_rounds: IDLE_ROUNDS,
     });
-    let target = machine.cpu(machine.housekeeping).and_then(PerCpu::port);
-    if let (Some(intid), Some(target)) = (machine.console, target) {
+    if let (Some(intid), Some(target)) = (machine.console, keeper.port()) {
         irqchip::route(intid, target);
         irqchip::enable(target, intid.index() / 32, 1 << (intid.get() % 32));
     }
     info!(
         "Ctrl-G moves the keyboard: a digit or n to a partition, h to the hypervisor's shell, r shows one raw, ? explains"
     );
-    notify(machine);
+    notify();
 }
 
 /// Asks the housekeeping CPU to look. Never waits.
-pub fn notify(machine: &Machine) {
-    if let Some(cpu) = machine.cpu(machine.housekeeping) {
-        cpu.post(Mail::Housekeeping);
+pub fn notify() {
+    if let Some(keeper) = KEEPER.get() {
+        keeper.post(Mail::Housekeeping);
     }
 }
 
@@ -98,8 +105,8 @@ pub fn seize_uart() -> Option<Uart> {
 }
 
 /// Looks after what has come up: input, mail or the timer. On the housekeeping CPU only.
-pub fn attend(machine: &'static Machine, this_cpu: &'static PerCpu) {
-    if this_cpu.id != machine.housekeeping {
+pub fn attend(this_cpu: &'static PerCpu) {
+    if KEEPER.get().is_none_or(|keeper| !core::ptr::eq(*keeper, this_cpu)) {
         return;
     }
     let mut desk = DESK.lock();

@@ -190,11 +190,11 @@ fn serve_slowly(this_cpu: &'static PerCpu, local: &mut Local, intid: Intid, inte
         return read_mail(machine, this_cpu, local);
     }
     if intid == machine.timer {
-        housekeeping::attend(machine, this_cpu);
+        housekeeping::attend(this_cpu);
         return irqchip::deactivate(interrupt);
     }
     if machine.console == Some(intid) {
-        housekeeping::attend(machine, this_cpu);
+        housekeeping::attend(this_cpu);
         return irqchip::deactivate(interrupt);
     }
     if let Some(role) = this_cpu.role.get() {
@@ -227,7 +227,7 @@ fn read_mail(machine: &'static Machine, this_cpu: &'static PerCpu, local: &mut L
         local.interface.attend(&role.partition.vgic, &mut hardware);
     }
     if mail.has(Mail::Housekeeping) {
-        housekeeping::attend(machine, this_cpu);
+        housekeeping::attend(this_cpu);
     }
 }
 
@@ -340,7 +340,7 @@ pub fn access(
     };
     console.device.settle(|line| vgic.set_own_line(interface, &mut hardware, planned.intid, level(line)));
     if effect == Effect::Output {
-        housekeeping::notify(machine);
+        housekeeping::notify();
     }
     Some(answer)
 }

@@ -62,7 +62,7 @@ pub fn stop(machine: &'static Machine, partition: &Partition, next: Next, reason
     // One that is being prepared is simply not begun: its first CPU looks at the state between two steps.
     if partition.life.state() == State::Preparing && next == Next::Off && partition.life.abandon() {
         partition.set_last_stop(reason);
-        housekeeping::notify(machine);
+        housekeeping::notify();
         return true;
     }
     if !partition.life.request_stop(next) {
@@ -113,7 +113,7 @@ fn prepare(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role, lo
         Progress::Failed => {
             partition.set_last_stop(StopReason::LoadFailed);
             partition.life.abandon();
-            housekeeping::notify(machine);
+            housekeeping::notify();
             Attention::Done
         }
         Progress::Ready => {
@@ -121,7 +121,7 @@ fn prepare(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role, lo
             if !partition.life.begin() {
                 return Attention::Done;
             }
-            housekeeping::notify(machine);
+            housekeeping::notify();
             let tree = partition.plan.device_tree.as_ref().map_or(0, |tree| tree.ipa.get());
             enter(machine, this_cpu, role, local, Entry { pc: partition.plan.entry, context: tree })
         }
@@ -170,7 +170,7 @@ fn acknowledge(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role
     }
     partition.life.finish_stop(next);
     tell_first(machine, partition);
-    housekeeping::notify(machine);
+    housekeeping::notify();
     Attention::More
 }
 

@@ -47,7 +47,7 @@ pub struct Machine {
     pub timer: Intid,
     /// The console UART's SPI, if it has one.
     pub console: Option<Intid>,
-    /// The housekeeping CPU.
+    /// The housekeeping CPU, as planned.
     pub housekeeping: CpuId,
     /// What a panic does.
     pub on_panic: OnPanic,
