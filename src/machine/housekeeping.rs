@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Housekeeping: one CPU drives the UART for all, prints records and the log, runs the shell, and watches stops. Whatever
 //! guests do, it works at most once a millisecond and for a bounded time, so that the guest whose CPU it borrows is
-//! never slowed by more than a stated share.
+//! never slowed by more than a stated share ([`REST`]).
 
 mod shell;
 mod watch;
@@ -26,6 +26,11 @@ use watch::Watch;
 
 /// The least time between two rounds of work while there is something to print, in milliseconds.
 const BUSY_MILLISECONDS: u64 = 1;
+/// A round is followed by at least this many times as long as it took, so that the guest whose CPU this is keeps eight
+/// ninths of it whatever the others print.
+const REST: u64 = 8;
+/// The longest such rest, in milliseconds: where a byte to the UART takes long, as in an emulator, output comes first.
+const REST_MILLISECONDS: u64 = 10;
 /// The time between two rounds while only unfinished lines wait, in milliseconds.
 const IDLE_MILLISECONDS: u64 = 10;
 /// How many rounds of the latter kind follow the last work.
@@ -48,8 +53,8 @@ struct Desk {
     /// Bytes that the UART had no room for.
     unsent: Ring<ROUND_BYTES>,
     names: Box<[&'static str]>,
-    /// When the last round was, in ticks.
-    last_round: u64,
+    /// When the next round may be, in ticks.
+    not_before: u64,
     idle_rounds: u32,
 }
 
@@ -77,7 +82,7 @@ pub fn take_over(machine: &'static Machine, boot_cpu: &'static PerCpu, mut uart:
         watch: Watch::new(names.len()),
         unsent: Ring::new(),
         names: names.into_boxed_slice(),
-        last_round: 0,
+        not_before: 0,
         idle_rounds: IDLE_ROUNDS,
     });
     if let (Some(intid), Some(target)) = (machine.console, keeper.port()) {
@@ -112,13 +117,17 @@ pub fn attend(this_cpu: &'static PerCpu) {
     let mut desk = DESK.lock();
     let Some(desk) = desk.as_mut() else { return };
     desk.read_input();
-    let next = desk.last_round.saturating_add(timer::ticks(BUSY_MILLISECONDS));
-    if timer::now() < next {
-        return timer::arm(next);
+    let began = timer::now();
+    if began < desk.not_before {
+        return timer::arm(desk.not_before);
     }
-    desk.last_round = timer::now();
-    match desk.round() {
-        Some(milliseconds) => timer::arm(desk.last_round.saturating_add(timer::ticks(milliseconds))),
+    let due = desk.round();
+    let ended = timer::now();
+    let rest = ended.saturating_sub(began).saturating_mul(REST);
+    let rest = rest.clamp(timer::ticks(BUSY_MILLISECONDS), timer::ticks(REST_MILLISECONDS));
+    desk.not_before = ended.saturating_add(rest);
+    match due {
+        Some(milliseconds) => timer::arm(ended.saturating_add(rest.max(timer::ticks(milliseconds)))),
         None => timer::disarm(),
     }
 }
