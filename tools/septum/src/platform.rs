@@ -23,6 +23,8 @@ pub const HYPERVISOR_SIZE: u64 = 2 << 20;
 const INITRD_LIMIT: u64 = 128 << 20;
 /// Alignment of QEMU's device tree behind the initrd (hw/arm/boot.c).
 const TREE_ALIGN: u64 = 2 << 20;
+/// What QEMU's device tree takes at the most, in bytes.
+const TREE_SIZE: u64 = 1 << 20;
 
 /// A board: `platform/<folder>/board.toml`.
 #[derive(Clone, Debug, Deserialize)]
@@ -181,10 +183,11 @@ impl Board {
         let image_end = self.load.image.saturating_add(HYPERVISOR_SIZE);
         let bundle = (self.load.ram + (machine.memory.bytes() / 2).min(INITRD_LIMIT)).max(image_end);
         // The loader's tree goes behind the bundle and must fit as well.
-        let end = bundle.saturating_add(bundle_size).next_multiple_of(TREE_ALIGN).saturating_add(1 << 20);
+        let tree = bundle.checked_add(bundle_size).and_then(|end| end.checked_next_multiple_of(TREE_ALIGN));
+        let end = tree.and_then(|tree| tree.checked_add(TREE_SIZE));
         let memory_end = self.load.ram.saturating_add(machine.memory.bytes());
         ensure!(
-            end <= memory_end,
+            end.is_some_and(|end| end <= memory_end),
             "a bundle of {bundle_size} bytes does not fit behind {bundle:#x} in {} of RAM: give the machine more with --memory",
             machine.memory
         );
@@ -224,4 +227,64 @@ pub fn reference_tree(board: &Board, machine: &Machine) -> Result<Vec<u8>> {
     let tree = fs::read(&partial)?;
     fs::rename(&partial, &path)?;
     Ok(tree)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn placed(memory: &str, bundle_size: u64) -> Result<(u64, u64)> {
+        let board = Board::load("qemu-virt")?;
+        let args = MachineArgs { memory: Some(memory.parse().unwrap()), ..MachineArgs::default() };
+        let placement = board.placement(&board.machine(&args), bundle_size)?;
+        Ok((placement.hypervisor.start().get(), placement.bundle.start().get()))
+    }
+
+    #[test]
+    fn the_bundle_is_placed_by_qemus_rule() {
+        for (memory, bundle) in [
+            ("64M", 0x4200_0000),
+            ("255M", 0x47f8_0000),
+            ("256M", 0x4800_0000),
+            ("257M", 0x4800_0000),
+            ("8G", 0x4800_0000),
+        ] {
+            assert_eq!(placed(memory, 4096).unwrap(), (0x4020_0000, bundle), "{memory}");
+        }
+    }
+
+    #[test]
+    fn a_bundle_that_leaves_no_room_for_the_tree_is_refused() {
+        let largest = (128 - 2) << 20;
+        assert!(placed("256M", largest).is_ok());
+        assert!(placed("256M", largest + 1).is_err());
+        assert!(placed("256M", u64::MAX).is_err());
+    }
+
+    #[test]
+    fn an_unknown_platform_is_an_error_that_lists_those_there_are() {
+        let error = Board::load("qemu-vrit").unwrap_err().to_string();
+        assert!(error.contains("qemu-virt"), "{error}");
+        assert!(Board::load("../platform/qemu-virt").is_err());
+    }
+
+    #[test]
+    fn ram_is_a_whole_number_of_mebibytes() {
+        assert_eq!(whole_mebibytes("1M").unwrap().bytes(), 1 << 20);
+        for refused in ["0", "1048577", "1K", "M", ""] {
+            assert!(whole_mebibytes(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn the_reference_tree_is_one_for_the_machine() {
+        let board = Board::load("qemu-virt").unwrap();
+        let machine = board.machine(&MachineArgs { smp: Some(3), ..MachineArgs::default() });
+        let tree = reference_tree(&board, &machine).unwrap();
+        assert_eq!(tree.first_chunk(), Some(&0xd00d_feed_u32.to_be_bytes()));
+        assert_eq!(tree, reference_tree(&board, &machine).unwrap(), "from the cache");
+        let nonsense = Machine { cpu: "nonsense".to_owned(), ..machine };
+        let error = reference_tree(&board, &nonsense).unwrap_err().to_string();
+        assert!(error.contains("nonsense"), "{error}");
+    }
 }

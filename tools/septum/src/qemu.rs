@@ -369,21 +369,5 @@ fn check_interrupted() -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_version_is_found_in_what_qemu_prints() {
-        let debian = "QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2~bpo12+1)\nCopyright (c) 2003-2025";
-        assert_eq!(parse_version(debian), Some(Version(10, 0)));
-        assert_eq!(parse_version("QEMU emulator version 9.2.50"), Some(Version(9, 2)));
-        assert_eq!(parse_version("bash: no such thing"), None);
-        assert_eq!(parse_version("version x"), None);
-    }
-
-    #[test]
-    fn versions_compare_by_number_and_not_by_letter() {
-        let version = |text: &str| text.parse::<Version>().unwrap();
-        assert!(version("10.0") > version("9.2") && version("8.2") < version("9.0"));
-    }
-}
+#[path = "qemu_tests.rs"]
+mod tests;
