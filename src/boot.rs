@@ -179,6 +179,9 @@ fn read_tree(space: &mut AddressSpace, address: u64) -> Result<DeviceTree, Refus
     }
     // SAFETY: as above.
     let parsed = DeviceTree::parse(unsafe { machine::bytes(whole) });
+    // The heap has a copy. Where the loader's was may become a guest's RAM, which EL2 must not fetch into caches while
+    // that guest has its own off.
+    space.unmap(whole);
     parsed.map_err(|e| format_args!("the device tree at {address:#x}: {e}").to_string())
 }
 

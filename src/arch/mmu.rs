@@ -120,7 +120,7 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Makes a page inaccessible: a guard. Only for pages of the image and heap, which are mapped page by page.
+    /// Makes a page inaccessible, such as a guard. Only what was mapped page by page, as image and heap are.
     pub fn unmap_page(&mut self, pa: Pa) {
         let mut table = self.root.get();
         for level in 0..3 {
@@ -134,6 +134,16 @@ impl AddressSpace {
         // SAFETY: as above; the page belongs to the caller and nothing refers to it.
         unsafe { slot(table, pa.get(), 3).write_volatile(0) };
         invalidate(Va::new(pa.get()));
+    }
+
+    /// Makes pages inaccessible that were mapped page by page and are needed no more.
+    pub fn unmap(&mut self, range: PaRange) {
+        let Some(range) = range.align_out(PAGE_SIZE) else { return };
+        let mut at = range.start().get();
+        while at < range.end().get() {
+            self.unmap_page(Pa::new(at));
+            at += PAGE_SIZE;
+        }
     }
 
     fn map_leaf(&mut self, address: u64, leaf: u8, used_for: Use) -> Result<(), MapError> {
