@@ -218,13 +218,14 @@ impl AddressSpace {
     pub fn window(&mut self) -> Result<Window, MapError> {
         let upper = memory::pages(1, 1).ok_or(MapError::OutOfTables)?;
         let lower = memory::pages(1, 1).ok_or(MapError::OutOfTables)?;
+        let pages = memory::pages(1, 1).ok_or(MapError::OutOfTables)?;
         // SAFETY: both tables are fresh, and the root is this address space's own.
         unsafe { slot(upper.get(), WINDOW, 1).write_volatile(lower.get() | VALID | TABLE_OR_PAGE) };
         // SAFETY: as above.
         unsafe { slot(self.root.get(), WINDOW, 0).write_volatile(upper.get() | VALID | TABLE_OR_PAGE) };
         dsb_ishst();
         isb();
-        Ok(Window { table: lower })
+        Ok(Window { table: lower, pages })
     }
 }
 
@@ -234,34 +235,59 @@ impl Default for AddressSpace {
     }
 }
 
-/// A CPU's own way to physical memory that is not mapped: up to 2 MiB at a time.
+/// A CPU's own way to physical memory that is not mapped: up to 2 MiB at a time, and no byte more than whole pages of what
+/// is asked for, since behind it may be a neighbour's memory or none at all.
 #[derive(Debug)]
 pub struct Window {
+    /// The level-2 table, of which the first entry is used.
     table: Pa,
+    /// The level-3 table for less than a block.
+    pages: Pa,
 }
 
 impl Window {
-    /// Maps `size` bytes (at most 2 MiB) from `pa` for the time of `f`, which gets their address.
+    /// Returns how many bytes from `pa` on the window can map at once: to the end of its 2 MiB block.
+    pub fn reach(pa: Pa) -> u64 {
+        BLOCK_SIZE - pa.get() % BLOCK_SIZE
+    }
+
+    /// Maps `size` bytes (at most [`Window::reach`]) from `pa` for the time of `f`, which gets their address.
     pub fn with<R>(&mut self, pa: Pa, size: u64, used_for: Use, f: impl FnOnce(Va) -> R) -> R {
-        debug_assert!(size <= BLOCK_SIZE);
+        debug_assert!(size <= Self::reach(pa));
         let base = pa.align_down(BLOCK_SIZE);
         let offset = pa.get() - base.get();
-        let blocks = if offset + size > BLOCK_SIZE { 2 } else { 1 };
-        for block in 0..blocks {
-            let target = base.get() + block * BLOCK_SIZE;
-            // SAFETY: the table is this window's own; the entry is invalid now.
-            unsafe {
-                slot(self.table.get(), block * BLOCK_SIZE, 2).write_volatile(target | VALID | used_for.attributes())
-            };
-        }
+        let first = pa.align_down(PAGE_SIZE).get() - base.get();
+        let last = (offset + size).min(BLOCK_SIZE);
+        let entry = if last - first == BLOCK_SIZE {
+            base.get() | VALID | used_for.attributes()
+        } else {
+            for page in (first..last).step_by(PAGE_SIZE as usize) {
+                let target = (base.get() + page) | VALID | TABLE_OR_PAGE | used_for.attributes();
+                // SAFETY: the table is this window's own; the entry is invalid now.
+                unsafe { slot(self.pages.get(), page, 3).write_volatile(target) };
+            }
+            self.pages.get() | VALID | TABLE_OR_PAGE
+        };
+        // SAFETY: as above.
+        unsafe { slot(self.table.get(), WINDOW, 2).write_volatile(entry) };
         dsb_ishst();
         isb();
         let result = f(Va::new(WINDOW + offset));
-        for block in 0..blocks {
-            // SAFETY: as above; nothing outlives `f` that refers to the window.
-            unsafe { slot(self.table.get(), block * BLOCK_SIZE, 2).write_volatile(0) };
-            invalidate(Va::new(WINDOW + block * BLOCK_SIZE));
+        // SAFETY: as above; nothing outlives `f` that refers to the window.
+        unsafe { slot(self.table.get(), WINDOW, 2).write_volatile(0) };
+        if entry & TABLE_OR_PAGE == 0 {
+            invalidate(Va::new(WINDOW));
+            return result;
         }
+        for page in (first..last).step_by(PAGE_SIZE as usize) {
+            // SAFETY: as above.
+            unsafe { slot(self.pages.get(), page, 3).write_volatile(0) };
+        }
+        dsb_ishst();
+        // SAFETY: invalidation makes this CPU walk the tables again, nothing else.
+        unsafe { core::arch::asm!("tlbi alle2", options(nostack)) };
+        dsb_nsh();
+        isb();
         result
     }
 }

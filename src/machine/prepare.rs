@@ -2,7 +2,7 @@
 //! Fills a partition's memory: zeroes it, loads the images from the bundle, writes the device tree. The partition's
 //! first CPU does it in steps of at most 2 MiB and looks at its interrupts in between.
 
-use crate::addr::{BLOCK_SIZE, Ipa, Pa, PaRange};
+use crate::addr::{Ipa, Pa, PaRange};
 use crate::arch::cache;
 use crate::arch::mmu::{Use, Window};
 use crate::plan::PartitionPlan;
@@ -72,8 +72,9 @@ fn zero(plan: &PartitionPlan, piece: usize, offset: u64, window: &mut Window) ->
     if offset >= memory.size {
         return Some(Stage::Zero { piece: piece + 1, offset: 0 });
     }
-    let size = (memory.size - offset).min(BLOCK_SIZE);
-    window.with(memory.pa.checked_add(offset)?, size, Use::Data, |va| {
+    let start = memory.pa.checked_add(offset)?;
+    let size = (memory.size - offset).min(Window::reach(start));
+    window.with(start, size, Use::Data, |va| {
         // SAFETY: the window maps this partition's RAM, and none of its vCPUs runs.
         unsafe { cache::zero_and_clean(va, size) };
     });
@@ -104,7 +105,7 @@ fn tree(plan: &PartitionPlan, offset: u64, window: &mut Window) -> Option<Stage>
 fn write(plan: &PartitionPlan, ipa: Ipa, bytes: &[u8], offset: u64, window: &mut Window) -> Option<u64> {
     let target = ram(plan, ipa.checked_add(offset)?)?;
     let rest = bytes.get(usize::try_from(offset).ok()?..)?;
-    let size = target.size().min(rest.len() as u64).min(BLOCK_SIZE);
+    let size = target.size().min(rest.len() as u64).min(Window::reach(target.start()));
     let chunk = rest.get(..usize::try_from(size).ok()?)?;
     window.with(target.start(), size, Use::Data, |va| {
         // SAFETY: the window maps `size` bytes of this partition's RAM, none of its vCPUs runs, and the source is the

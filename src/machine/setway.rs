@@ -7,8 +7,7 @@
 
 use super::partition::Partition;
 use super::percpu::Local;
-use crate::addr::BLOCK_SIZE;
-use crate::arch::mmu::Use;
+use crate::arch::mmu::{Use, Window};
 use crate::arch::{cache, timer};
 use crate::exit::Action;
 
@@ -37,10 +36,10 @@ pub fn step(partition: &Partition, local: &mut Local) -> Action {
         set_way.offset = 0;
         return Action::Resume;
     }
-    let size = (memory.size - set_way.offset).min(BLOCK_SIZE);
     if let Some(pa) = memory.pa.checked_add(set_way.offset) {
+        let size = (memory.size - set_way.offset).min(Window::reach(pa));
         window.with(pa, size, Use::ReadOnly, |va| cache::clean_invalidate(va, size));
+        set_way.offset += size;
     }
-    set_way.offset += size;
     Action::Resume
 }
