@@ -292,6 +292,28 @@ impl Window {
     }
 }
 
+/// Visits all that EL2 maps on this CPU, but for the window.
+pub fn for_each_mapping(visit: &mut impl FnMut(PaRange)) {
+    walk_own(read_sysreg!("ttbr0_el2") & ADDRESS, 0, visit);
+}
+
+/// Visits the leaves below one of EL2's tables; depth is bounded by the four levels.
+fn walk_own(table: u64, level: u8, visit: &mut impl FnMut(PaRange)) {
+    for index in (0..512).filter(|index| level != 0 || *index != WINDOW_ROOT_INDEX) {
+        // SAFETY: `table` is one of the live tables of this CPU's address space, which are mapped at their addresses.
+        let entry = unsafe { ((table + index * 8) as *const u64).read_volatile() };
+        match entry & (VALID | TABLE_OR_PAGE) {
+            0b11 if level < 3 => walk_own(entry & ADDRESS, level + 1, visit),
+            0b11 | 0b01 => {
+                if let Some(range) = PaRange::new(Pa::new(entry & ADDRESS), 1 << (39 - 9 * u32::from(level))) {
+                    visit(range);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Turns the MMU and the caches on.
 ///
 /// # Safety

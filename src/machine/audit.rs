@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The audit: compares what the hardware holds with what the plan allows, while the machine runs. It reads the stage-2
-//! tables themselves and the physical distributor, so that it also finds what building them got wrong. The shell's
+//! tables themselves, EL2's own and the physical distributor, so that it also finds what building them got wrong. The shell's
 //! `audit` prints its findings; a verdict on isolation is this one, never a guest's.
 
 use core::fmt;
@@ -8,6 +8,7 @@ use core::fmt;
 use super::Machine;
 use super::partition::Partition;
 use crate::addr::{IpaRange, PaRange};
+use crate::arch::mmu;
 use crate::id::{Intid, PartitionId};
 use crate::irqchip;
 use crate::memory::HeapTables;
@@ -24,6 +25,13 @@ pub enum Finding {
         /// The leaf.
         leaf: Leaf,
     },
+    /// EL2 maps what is a partition's, outside a window.
+    Own {
+        /// Whose.
+        partition: PartitionId,
+        /// What EL2 maps.
+        range: PaRange,
+    },
     /// A physical SPI is enabled that nobody owns.
     Enabled {
         /// Which.
@@ -39,6 +47,7 @@ impl fmt::Display for Finding {
                 "{partition} reaches {:#x} bytes at {} through guest address {}, which its plan does not give it",
                 leaf.size, leaf.pa, leaf.ipa
             ),
+            Self::Own { partition, range } => write!(f, "EL2 maps {range}, which is {partition}'s"),
             Self::Enabled { intid } => write!(f, "{intid} is enabled, but nobody owns it"),
         }
     }
@@ -47,7 +56,7 @@ impl fmt::Display for Finding {
 /// What an audit looked at.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Audited {
-    /// Leaves of stage-2 tables.
+    /// Leaves of stage-2 tables and of EL2's own.
     pub leaves: u32,
     /// Physical SPIs that are enabled.
     pub interrupts: u32,
@@ -64,6 +73,12 @@ pub fn audit(machine: &Machine, console: Option<Intid>, report: &mut impl FnMut(
             }
         });
     }
+    mmu::for_each_mapping(&mut |range| {
+        audited.leaves += 1;
+        for partition in machine.partitions.iter().filter(|partition| owns_any(&partition.plan, range)) {
+            report(Finding::Own { partition: partition.plan.id, range });
+        }
+    });
     for intid in irqchip::enabled_spis() {
         audited.interrupts += 1;
         let owns = |partition: &Partition| partition.plan.interrupts.iter().any(|owned| owned.intid == intid);
@@ -72,6 +87,13 @@ pub fn audit(machine: &Machine, console: Option<Intid>, report: &mut impl FnMut(
         }
     }
     audited
+}
+
+/// Tells whether memory or devices of a partition lie in a physical range.
+fn owns_any(plan: &PartitionPlan, range: PaRange) -> bool {
+    let memory = plan.memory.iter().filter_map(|memory| memory.pa_range());
+    let devices = plan.mappings.iter().filter_map(|mapping| PaRange::new(mapping.pa, mapping.size));
+    memory.chain(devices).any(|owned| owned.overlaps(&range))
 }
 
 fn allowed(plan: &PartitionPlan, leaf: Leaf) -> bool {
