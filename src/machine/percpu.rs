@@ -150,13 +150,12 @@ impl PerCpu {
         self.stack_top
     }
 
-    /// Leaves mail and interrupts the CPU. Never waits.
+    /// Leaves mail and interrupts the CPU. Never waits. A CPU that has not come up gets none: mail that nobody was
+    /// interrupted for would keep later mail from interrupting.
     pub fn post(&self, mail: Mail) {
+        let Some(port) = self.port() else { return };
         // The mail is visible before the interrupt is raised: `kick` orders stores before it.
-        let before = self.mail.fetch_or(mail.bit(), Ordering::SeqCst);
-        if before & mail.bit() == 0
-            && let Some(port) = self.port()
-        {
+        if self.mail.fetch_or(mail.bit(), Ordering::SeqCst) & mail.bit() == 0 {
             irqchip::kick(port);
         }
     }
