@@ -51,6 +51,13 @@ impl Uart {
         }
     }
 
+    /// Lets the UART interrupt no more.
+    pub fn disable_interrupts(&mut self) {
+        match self {
+            Self::Pl011(uart) => uart.disable_interrupts(),
+        }
+    }
+
     /// Sends a byte, waiting a bounded time for room. For the boot CPU and for panics only.
     pub fn put(&mut self, byte: u8) {
         // At 115200 baud a byte takes 87 microseconds; a UART that takes longer than this is dead.

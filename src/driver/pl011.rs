@@ -87,6 +87,10 @@ impl Pl011 {
         Some((self.registers().dr.get() & 0xff) as u8)
     }
 
+    pub(super) fn disable_interrupts(&mut self) {
+        self.registers().imsc.set(0);
+    }
+
     pub(super) fn enable_receive_interrupt(&mut self) {
         self.registers().imsc.write(INTERRUPTS::RX::SET + INTERRUPTS::RT::SET);
     }

@@ -106,7 +106,10 @@ pub fn notify() {
 pub fn seize_uart() -> Option<Uart> {
     // SAFETY: the caller panics and never returns to what held the lock.
     unsafe { DESK.force_unlock() };
-    DESK.lock().as_mut().and_then(|desk| desk.uart.take())
+    let mut uart = DESK.lock().as_mut().and_then(|desk| desk.uart.take())?;
+    // Nobody reads what is typed from now on: its interrupt would never end.
+    uart.disable_interrupts();
+    Some(uart)
 }
 
 /// Looks after what has come up: input, mail or the timer. On the housekeeping CPU only.
