@@ -222,6 +222,8 @@ pub enum StopReason {
     LastCpuOff,
     /// Its images or memory could not be prepared.
     LoadFailed,
+    /// It was to be restarted, but a bus master of it cannot be stopped.
+    MasterRuns,
 }
 
 impl fmt::Display for StopReason {
@@ -235,6 +237,7 @@ impl fmt::Display for StopReason {
             Self::UnknownException => "unknown exception",
             Self::LastCpuOff => "guest turned its last vCPU off",
             Self::LoadFailed => "images could not be loaded",
+            Self::MasterRuns => "not restarted, as a bus master may still write to its memory",
         })
     }
 }

@@ -68,7 +68,7 @@ pub fn stop(machine: &'static Machine, partition: &Partition, next: Next, reason
     if !partition.life.request_stop(next) {
         return false;
     }
-    partition.set_last_stop(reason);
+    partition.set_last_stop(if refused { StopReason::MasterRuns } else { reason });
     for vcpu in &partition.plan.vcpus {
         if let Some(cpu) = machine.cpu(vcpu.cpu) {
             cpu.post(Mail::Lifecycle);
@@ -162,7 +162,11 @@ fn acknowledge(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role
     interrupts::end(machine, this_cpu, role, local);
     interrupts::clean_private(this_cpu, partition);
     let Some(next) = partition.life.acknowledge(role.vcpu) else { return Attention::Done };
-    let next = if quiesce_masters(partition, local) { next } else { Next::Off };
+    let is_quiet = quiesce_masters(partition, local);
+    if next == Next::Restart && !is_quiet {
+        partition.set_last_stop(StopReason::MasterRuns);
+    }
+    let next = if is_quiet { next } else { Next::Off };
     interrupts::clean_partition(machine, this_cpu, partition);
     vcpu::invalidate_vmid(partition.confinement);
     if next == Next::Restart {
@@ -178,13 +182,17 @@ fn acknowledge(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role
 /// did stop.
 fn quiesce_masters(partition: &Partition, local: &mut Local) -> bool {
     let mut all_stopped = true;
-    for device in &partition.plan.devices {
+    for (place, device) in partition.plan.devices.iter().enumerate() {
         let Some(registers) = device.registers.first() else { continue };
-        all_stopped &= match device.dma {
+        let is_stopped = match device.dma {
             Dma::None => true,
             Dma::Unprotected(DmaQuiesce::Unknown) => false,
             Dma::Unprotected(DmaQuiesce::VirtioMmio) => reset_virtio(registers.start(), local),
         };
+        if !is_stopped {
+            partition.set_runaway(place);
+            all_stopped = false;
+        }
     }
     all_stopped
 }

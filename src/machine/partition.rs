@@ -3,7 +3,7 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use spin::Mutex;
+use spin::{Mutex, Once};
 
 use crate::arch::vcpu::Confinement;
 use crate::device::pl011::Pl011;
@@ -32,6 +32,8 @@ pub struct Partition {
     pub faults: Mutex<FaultWindow>,
     restarts: AtomicU32,
     last_stop: Mutex<Option<StopReason>>,
+    /// The device, by its place in the plan, that did not stop mastering the bus when it was told to.
+    runaway: Once<usize>,
 }
 
 /// An emulated console. Register accesses of the partition's vCPUs take the lock; the housekeeping CPU takes output
@@ -63,6 +65,7 @@ impl Partition {
             faults: Mutex::new(faults),
             restarts: AtomicU32::new(0),
             last_stop: Mutex::new(None),
+            runaway: Once::new(),
         }
     }
 
@@ -86,9 +89,16 @@ impl Partition {
         *self.last_stop.lock()
     }
 
+    /// Remembers a device, by its place in the plan, that did not stop mastering the bus.
+    pub fn set_runaway(&self, device: usize) {
+        self.runaway.call_once(|| device);
+    }
+
     /// Returns the path of a bus master that cannot be stopped, if it has one: then its memory must not be used again.
     pub fn unstoppable_master(&self) -> Option<&str> {
+        let devices = &self.plan.devices;
         let unstoppable = |device: &&crate::plan::DevicePlan| device.dma == Dma::Unprotected(DmaQuiesce::Unknown);
-        self.plan.devices.iter().find(unstoppable).map(|device| device.path.as_str())
+        let runaway = self.runaway.get().and_then(|place| devices.get(*place));
+        runaway.or_else(|| devices.iter().find(unstoppable)).map(|device| device.path.as_str())
     }
 }

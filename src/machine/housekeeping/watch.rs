@@ -11,6 +11,7 @@ use super::Machine;
 use crate::arch::timer;
 use crate::config::WhenAllOff;
 use crate::console::Keyboard;
+use crate::exit::StopReason;
 use crate::machine::partition::Partition;
 use crate::partition::State;
 
@@ -108,6 +109,10 @@ fn report(partition: &Partition, before: State, state: State) {
         State::Preparing => info!("partition {name} is prepared"),
         State::Stopping(_) => {}
         State::Off => match partition.last_stop() {
+            Some(reason @ StopReason::MasterRuns) => {
+                let path = partition.unstoppable_master().unwrap_or("?");
+                error!("partition {name} is off: {reason}: {path}");
+            }
             Some(reason) => info!("partition {name} is off: {reason}"),
             None => info!("partition {name} is off"),
         },
