@@ -5,13 +5,14 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use ::log::{error, info};
+use ::log::{error, info, warn};
 
 use super::Machine;
 use crate::arch::timer;
 use crate::config::WhenAllOff;
 use crate::console::Keyboard;
 use crate::exit::StopReason;
+use crate::fault::{Admission, RateLimiter};
 use crate::machine::partition::Partition;
 use crate::partition::State;
 
@@ -19,13 +20,20 @@ use crate::partition::State;
 /// does not answer an access can hold it.
 const STOP_MILLISECONDS: u64 = 100;
 
+/// So many changes of one partition are logged in a row, then four a second: a guest that resets itself without end must not
+/// push everything else out of the log.
+const BURST: u32 = 32;
+const INTERVAL_MILLISECONDS: u64 = 250;
+
 /// What was last seen of a partition.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Seen {
     state: State,
     generation: u32,
     /// When the stop that is going on must be over, in ticks; 0 once it was reported.
     deadline: u64,
+    /// How many changes are logged.
+    changes: RateLimiter,
 }
 
 /// What was last seen of all partitions.
@@ -39,7 +47,8 @@ pub struct Watch {
 impl Watch {
     /// Begins to watch this many partitions, all off.
     pub fn new(partition_count: usize) -> Self {
-        let off = Seen { state: State::Off, generation: 0, deadline: 0 };
+        let changes = RateLimiter::new(BURST, timer::ticks(INTERVAL_MILLISECONDS));
+        let off = Seen { state: State::Off, generation: 0, deadline: 0, changes };
         Self { seen: vec![off; partition_count], has_run: false, ended: false }
     }
 
@@ -50,11 +59,18 @@ impl Watch {
             let (state, generation) = (partition.life.state(), partition.life.generation());
             if (state, generation) != (seen.state, seen.generation) {
                 self.has_run |= state == State::Running;
-                report(partition, seen.state, state);
+                if !matches!(state, State::Stopping(_)) {
+                    match seen.changes.admit(timer::now()) {
+                        Admission::Admit { suppressed } => report(partition, seen.state, state, suppressed),
+                        // It stays so; whatever came before may be left out.
+                        Admission::Suppress if state == State::Off => report(partition, seen.state, state, 0),
+                        Admission::Suppress => {}
+                    }
+                }
                 if generation != seen.generation {
                     keyboard.forget(partition.plan.id);
                 }
-                *seen = Seen { state, generation, deadline: deadline(state) };
+                (seen.state, seen.generation, seen.deadline) = (state, generation, deadline(state));
             }
             let late = partition.life.unacknowledged();
             if matches!(state, State::Stopping(_)) && seen.deadline != 0 && timer::now() > seen.deadline && late != 0 {
@@ -98,8 +114,11 @@ fn deadline(state: State) -> u64 {
     }
 }
 
-fn report(partition: &Partition, before: State, state: State) {
+fn report(partition: &Partition, before: State, state: State, suppressed: u32) {
     let name = &partition.plan.name;
+    if suppressed > 0 {
+        warn!("partition {name}: {suppressed} changes were not shown");
+    }
     match state {
         State::Running => info!("partition {name} runs"),
         State::Preparing if before != State::Off => match partition.last_stop() {
