@@ -19,7 +19,7 @@ use crate::addr::{PAGE_SIZE, Pa, PaRange};
 use crate::arch::entry::FOOTPRINT;
 use crate::arch::mmu::{AddressSpace, Use};
 use crate::arch::sysreg::wfi;
-use crate::arch::{cpu, mmu, probe, vectors};
+use crate::arch::{cpu, mmu, probe, timer, vectors};
 use crate::config::bundle;
 use crate::devicetree::DeviceTree;
 use crate::machine::percpu::PerCpu;
@@ -68,6 +68,9 @@ fn start(tree: u64, base: u64) -> Result<&'static PerCpu, Refusal> {
         }
     };
     console::find(&mut space, &tree, None);
+    if timer::frequency() <= 1 {
+        return Err("CNTFRQ_EL0 is 0: the board's firmware has to say how fast the system counter is".to_string());
+    }
     info!("Septum {}, at {} on {}", env!("CARGO_PKG_VERSION"), own.start(), cpu::affinity());
 
     let bundle_range = find_bundle(&tree)?;

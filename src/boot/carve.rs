@@ -51,7 +51,11 @@ pub fn carve(parts: Parts) -> Result<&'static PerCpu, Refusal> {
     let prepared = prepare_cpus(&mut space, &board, &plan)?;
     let mut partitions = Vec::new();
     for planned in plan.partitions {
-        partitions.push(partition(planned, &board, &features)?);
+        let name = planned.name.clone();
+        match partition(planned, &board, &features) {
+            Ok(partition) => partitions.push(partition),
+            Err(why) => error!("{why}; partition {name} is not started"),
+        }
     }
     let machine = machine::publish(Machine {
         features,
