@@ -6,6 +6,7 @@ use super::percpu::{Local, Mail, PerCpu, Role};
 use super::prepare::{Preparation, Progress};
 use super::{Machine, housekeeping, interrupts, partition::Partition};
 use crate::addr::Pa;
+use crate::arch::cpu::Features;
 use crate::arch::mmu::Use;
 use crate::arch::{timer, vcpu};
 use crate::exit::StopReason;
@@ -50,6 +51,7 @@ pub fn start<'a>(machine: &'static Machine, partition: &'a Partition) -> Result<
     if !partition.life.request_start() {
         return Err(StartError::NotOff(partition.life.state()));
     }
+    partition.faults.lock().clear();
     tell_first(machine, partition);
     Ok(())
 }
@@ -144,11 +146,18 @@ fn run(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role, local:
 
 /// Gives this CPU's vCPU the state after reset and enters it.
 fn enter(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role, local: &mut Local, entry: Entry) -> ! {
-    vcpu::reset(&machine.features);
-    vcpu::confine(&machine.features, role.partition.confinement, role.vcpu);
+    let features = own_features(machine);
+    vcpu::reset(&features);
+    vcpu::confine(&features, role.partition.confinement, role.vcpu);
     interrupts::begin(machine, this_cpu, role, local);
     // SAFETY: the lines above gave this CPU the state that `enter` asks for, and the idle loop's stack is not needed.
     unsafe { vcpu::enter(entry, this_cpu.stack_top()) }
+}
+
+/// Returns what this CPU has: the clusters of a board differ in breakpoints, for one. The tables of stage 2 are made for
+/// all CPUs alike.
+fn own_features(machine: &Machine) -> Features {
+    Features { forced_write_back: machine.features.forced_write_back, ..Features::read() }
 }
 
 /// This CPU has left the guest: cleans what is its own and acknowledges the stop. The last CPU finishes it.
@@ -158,7 +167,7 @@ fn acknowledge(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role
     if partition.life.unacknowledged() & bit == 0 {
         return Attention::Done;
     }
-    vcpu::reset(&machine.features);
+    vcpu::reset(&own_features(machine));
     interrupts::end(machine, this_cpu, role, local);
     interrupts::clean_private(this_cpu, partition);
     let Some(next) = partition.life.acknowledge(role.vcpu) else { return Attention::Done };

@@ -31,7 +31,7 @@ use percpu::PerCpu;
 
 /// What boot built.
 pub struct Machine {
-    /// What the CPUs have; they are alike in what EL2 relies on.
+    /// What the boot CPU has.
     pub features: Features,
     /// Firmware behind SMC, if the tree says so.
     pub firmware: Option<Firmware>,
