@@ -198,7 +198,8 @@ fn console(emit: &mut Emit, guest: &Guest<'_>) -> Option<String> {
     emit.writer.property_str("compatible", "fixed-clock");
     emit.writer.property_u32("#clock-cells", 0);
     emit.writer.property_u32("clock-frequency", CONSOLE_CLOCK);
-    emit.writer.property_str("clock-output-names", "clk24mhz");
+    // Not the board's name for its own: Linux refuses a second clock of a name, and every device on it then waits for ever.
+    emit.writer.property_str("clock-output-names", "console-clk");
     emit.writer.property_u32("phandle", guest.clock);
     emit.end();
     let name = emit.begin_unique("pl011", Some(console.range.start().get()));

@@ -19,9 +19,10 @@ pub fn expect_linux(booted: &mut Booted, partition: &str, cpus: u32) {
 /// Asserts that the shell of a Linux answers a command, and returns the answer, a word.
 pub fn ask(booted: &mut Booted, place: u8, partition: &str, command: &str) -> String {
     // What is echoed while it is typed must not look like the answer.
-    booted.type_at(place, &format!("echo answer-$((6*7))-$({command})"));
-    let line = booted.expect(&format!(r"^\[{partition}\] .*answer-42-\S"), 60);
-    line.text.rsplit("answer-42-").next().unwrap_or_default().to_owned()
+    booted.type_at(place, &format!("echo answer-$((6*7))-$({command})-end"));
+    let line = booted.expect(&format!(r"^\[{partition}\] .*answer-42-\S+-end"), 60);
+    let answer = line.text.rsplit("answer-42-").next().and_then(|rest| rest.split("-end").next());
+    answer.unwrap_or_default().to_owned()
 }
 
 /// Boots `default.toml`: a shell that answers, a heartbeat, and nobody who complains.
