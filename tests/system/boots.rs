@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use regex::Regex;
 use septum_tool::paths;
@@ -18,10 +19,12 @@ pub fn expect_linux(booted: &mut Booted, partition: &str, cpus: u32) {
 
 /// Asserts that the shell of a Linux answers a command, and returns the answer, a word.
 pub fn ask(booted: &mut Booted, place: u8, partition: &str, command: &str) -> String {
-    // What is echoed while it is typed must not look like the answer.
-    booted.type_at(place, &format!("echo answer-$((6*7))-$({command})-end"));
-    let line = booted.expect(&format!(r"^\[{partition}\] .*answer-42-\S+-end"), 60);
-    let answer = line.text.rsplit("answer-42-").next().and_then(|rest| rest.split("-end").next());
+    // What is echoed while it is typed must not look like the answer, nor an earlier one that is shown again.
+    static ASKED: AtomicU32 = AtomicU32::new(1000);
+    let number = ASKED.fetch_add(1, Ordering::Relaxed);
+    booted.type_at(place, &format!("echo answer-$(({number}+0))-$({command})-end"));
+    let line = booted.expect(&format!(r"^\[{partition}\] .*answer-{number}-\S+-end"), 60);
+    let answer = line.text.rsplit(&format!("answer-{number}-")).next().and_then(|rest| rest.split("-end").next());
     answer.unwrap_or_default().to_owned()
 }
 

@@ -10,13 +10,15 @@ use system_tests::{Booted, Gic, Machine, SeededBug, Timing, images};
 
 /// How late the canary's timer interrupt may be, in ticks of a machine that executes an instruction in each, of any CPU.
 /// All four CPUs take turns, so that most of it is what the others do in theirs.
-const LATE_MAX: u64 = 100_000;
+const LATE_MAX: u64 = 5_000;
 
 /// Where the attacker's own memory is: nowhere near the board's RAM, so that all of that is forbidden.
 const OWN_MEMORY: &str = "0x10_0000_0000";
 /// The hypervisor, and what QEMU's loader puts behind it; the bundle.
 const HYPERVISOR: &str = "0x40200000+0x200000";
-const BUNDLE: &str = "0x48000000+0x100000";
+const BUNDLE: &str = "0x48000000+0x20000";
+/// The canary's memory, the part where its code is.
+const NEIGHBOUR: &str = "0x41000000+0x40000";
 /// Interrupt controller, UART, clock, firmware configuration, GPIO and the virtio slots.
 const DEVICES: &str = "0x8000000+0x20000,0x8080000+0x60000,0x9000000+0x50000,0xa000000+0x4000";
 
@@ -62,16 +64,15 @@ fn assert_wall_holds(machine: Machine, sections: usize, seconds: u32) {
     let mut booted = machine.boot();
     booted.leave_keyboard();
     booted.expect(r"^\[canary\] +canary [0-9]+: late max", 60);
-    booted.expect(r"^\[hostile\] +DONE", seconds);
+    let off = r"^\[septum\] +partition hostile is off: guest called SYSTEM_OFF";
+    booted.expect_all(&[r"^\[hostile\] +DONE", off], seconds);
 
-    // EL2's own words: it lives, listens to its UART, and knows who is how.
-    booted.expect(r"^\[septum\] +partition hostile is off: guest called SYSTEM_OFF", 30);
+    // EL2's own words: it lives, listens to its UART, knows who is how, and finds the hardware as it was planned.
     booted.shell("list");
     booted.expect(r"^\[septum\] .*canary +running +1/1 +16 MiB +0", 30);
     booted.expect(r"^\[septum\] .*hostile +stopped +0/2 .*\(guest called SYSTEM_OFF\)", 30);
     booted.expect(r"^\[septum\] .*restarts +(running|starting|stopping)", 30);
-    booted.shell("audit");
-    booted.expect(r"audit: [1-9][0-9]* mappings and [1-9][0-9]* enabled interrupts are as planned", 30);
+    assert_audit_passes(&mut booted);
     booted.assert_never_said("hypervisor (panic|fault)");
 
     // The neighbours: one goes on beating, one has begun again and again.
@@ -92,65 +93,76 @@ fn assert_wall_holds(machine: Machine, sections: usize, seconds: u32) {
     }
 }
 
-/// Asserts that the same trial fails with a bug.
-fn assert_noticed(bug: SeededBug, machine: Machine, sections: usize) {
+/// Asserts that the same trial fails with a bug, and returns how.
+fn why_the_wall_fails(bug: SeededBug, machine: Machine) -> String {
     let machine = machine.firmware(images::firmware_with(bug));
-    let trial = panic::catch_unwind(AssertUnwindSafe(|| assert_wall_holds(machine, sections, 120)));
-    assert!(trial.is_err(), "nobody noticed {bug:?}: the trial proves nothing");
-    println!("{bug:?} was noticed, as it should be");
+    let trial = panic::catch_unwind(AssertUnwindSafe(|| assert_wall_holds(machine, 2, 200)));
+    let Err(panic) = trial else { panic!("nobody noticed {bug:?}: the trial proves nothing") };
+    let text = panic.downcast::<String>().map_or_else(|_| "no text".to_owned(), |text| *text);
+    // Not because it did not even start.
+    assert!(!text.contains("the canary says nothing") && !text.contains("canary [0-9]+"), "{bug:?}: {text}");
+    format!("{bug:?} was noticed: {text}")
+}
+
+/// Lets the hypervisor compare translation tables and interrupts with its plan.
+fn assert_audit_passes(booted: &mut Booted) {
+    booted.shell("audit");
+    let verdict = booted.expect(r"audit: (FAILED|[1-9][0-9]* mappings and [1-9][0-9]* enabled interrupts)", 30);
+    assert!(verdict.text.contains("as planned"), "{}", verdict.text);
 }
 
 #[test]
 fn everything_is_tried_on_gicv3() {
-    let sweep = format!("sweep={HYPERVISOR},{BUNDLE},{DEVICES},0x41000000+0x100000 pages=40000");
-    assert_wall_holds(machine("hostile-gicv3", Gic::V3, &sweep), 6, 500);
+    let sweep = format!("sweep={HYPERVISOR},{DEVICES},{NEIGHBOUR} first=4G pages=4000");
+    assert_wall_holds(machine("hostile-gicv3", Gic::V3, &sweep), 6, 400);
 }
 
 #[test]
 fn everything_is_tried_on_gicv2() {
-    let sweep = format!("sweep={HYPERVISOR},{DEVICES} pages=10000 first=4G");
-    assert_wall_holds(machine("hostile-gicv2", Gic::V2, &sweep), 6, 500);
+    let sweep = format!("sweep={BUNDLE} first=1G pages=4000 seed=2");
+    assert_wall_holds(machine("hostile-gicv2", Gic::V2, &sweep), 6, 400);
 }
 
 /// On the CPU with the most features, and without counted instructions, so that the CPUs really run at once.
-#[test]
-fn everything_is_tried_at_once_on_max() {
-    let sweep = format!("sweep={HYPERVISOR},{DEVICES} pages=1000000 first=16G seed=7");
-    let mut booted = Machine::with_config("hostile-max", &config(&sweep)).gic(Gic::V3).cpu("max").memory("1G").boot();
+fn assert_wall_holds_at_once(name: &str, options: &str, seconds: u32) {
+    let mut booted = Machine::with_config(name, &config(options)).gic(Gic::V3).cpu("max").memory("1G").boot();
     booted.leave_keyboard();
-    booted.expect(r"^\[hostile\] +DONE", 500);
+    let off = r"^\[septum\] +partition hostile is off: guest called SYSTEM_OFF";
+    booted.expect_all(&[r"^\[hostile\] +DONE", off], seconds);
     booted.shell("list");
     booted.expect(r"^\[septum\] .*canary +running +1/1 +16 MiB +0", 30);
-    booted.shell("audit");
-    booted.expect("enabled interrupts are as planned", 30);
+    assert_audit_passes(&mut booted);
     booted.assert_never_said("CHANGED|hypervisor (panic|fault)");
     let claims = booted.claims(Some("hostile"), "hostile");
     assert_eq!((claims.failed, claims.ok.len()), (Vec::new(), 6));
 }
 
-/// The part of the trial that the two bugs are to be found by, without them: it must pass.
-const LEAK: &str = "sections=misc,pages pages=0 first=0 sweep=0x40200000+0x200000,0x300000000+0x1000";
+#[test]
+fn everything_is_tried_at_once_on_max() {
+    assert_wall_holds_at_once("hostile-max", &format!("sweep={HYPERVISOR} first=2G pages=8000 seed=3"), 400);
+}
+
+/// Takes a quarter of an hour: `make test-long` runs it.
+#[test]
+#[ignore = "takes a quarter of an hour"]
+fn a_million_random_pages_and_the_first_16_gib_are_tried() {
+    let sweep = format!("sweep={HYPERVISOR},{BUNDLE},{DEVICES},{NEIGHBOUR} first=16G pages=1000000 seed=4");
+    assert_wall_holds_at_once("hostile-long", &sweep, 3600);
+}
+
+/// The parts of the trial by which the two bugs are to be found. Without a bug they pass: the whole trial has them.
+const LEAK: &str = "sections=misc,pages pages=0 first=0 sweep=0x300000000+0x1000";
 const SPI: &str = "sections=misc,gic";
 
 #[test]
-fn pages_alone_hold() {
-    assert_wall_holds(machine("hostile-pages", Gic::V3, LEAK), 2, 200);
-}
-
-#[test]
 fn a_leaked_page_is_noticed() {
-    assert_noticed(SeededBug::LeakedPage, machine("hostile-leaked-page", Gic::V3, LEAK), 2);
-}
-
-#[test]
-fn interrupts_alone_hold() {
-    assert_wall_holds(machine("hostile-spi", Gic::V3, SPI), 2, 200);
+    assert_wall_holds(machine("hostile-no-leak", Gic::V3, LEAK), 2, 100);
+    let noticed = why_the_wall_fails(SeededBug::LeakedPage, machine("hostile-leaked-page", Gic::V3, LEAK));
+    println!("{noticed}");
 }
 
 #[test]
 fn an_unfiltered_spi_is_noticed() {
-    for gic in [Gic::V3, Gic::V2] {
-        let name = format!("hostile-unfiltered-spi-{gic:?}");
-        assert_noticed(SeededBug::UnfilteredSpi, machine(&name, gic, SPI), 2);
-    }
+    let noticed = why_the_wall_fails(SeededBug::UnfilteredSpi, machine("hostile-spi", Gic::V2, SPI));
+    println!("{noticed}");
 }
