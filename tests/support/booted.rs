@@ -2,7 +2,7 @@
 //! A machine that runs: its console is read, waited on and typed at. When a test fails, all that was said is printed.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use regex::Regex;
 use septum_tool::qemu::{self, Line, Running};
@@ -48,6 +48,19 @@ impl Booted {
         let limit = Duration::from_secs(u64::from(seconds * patience()));
         let regexes: Vec<Regex> = expressions.iter().map(|text| Regex::new(text).unwrap()).collect();
         self.running.wait_for_all(&regexes, limit).unwrap_or_else(|error| panic!("{}: {error:#}", self.name));
+    }
+
+    /// Waits until the console says what the expression describes, or has said it at any time.
+    ///
+    /// # Panics
+    /// It does not within `seconds`.
+    pub fn expect_anywhere(&self, expression: &str, seconds: u32) {
+        let end = Instant::now() + Duration::from_secs(u64::from(seconds * patience()));
+        let regex = Regex::new(expression).unwrap();
+        while !self.lines().iter().any(|line| regex.is_match(line)) {
+            assert!(Instant::now() < end, "{}: `{expression}` was not said within {seconds} s", self.name);
+            thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Types a text as it is.
