@@ -14,7 +14,7 @@ mod space;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::board::{Board, GicVersion};
+use super::board::{Board, CpuEnable, GicVersion};
 use super::error::{Key, Place, PlanError, Problem};
 use super::types::{HypervisorRange, Outcome, PartitionPlan, Placement, Plan, Refusal};
 use crate::addr::{PAGE_SIZE, PaRange};
@@ -120,6 +120,14 @@ fn kept(board: &Board, placement: &Placement) -> Vec<HypervisorRange> {
     }
     if let Some(uart) = &board.console {
         keep(uart.registers, &uart.path);
+    }
+    // Whoever writes there makes a parked CPU run at EL2.
+    for cpu in &board.cpus {
+        if let CpuEnable::SpinTable { release } = cpu.enable
+            && let Some(range) = PaRange::new(release, 8)
+        {
+            keep(range, &cpu.path);
+        }
     }
     kept
 }

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::{Interval, Violation, collisions, pages_of};
 use crate::id::{CpuId, Intid, MAX_PARTITIONS};
-use crate::plan::board::{Board, GicVersion};
+use crate::plan::board::{Board, CpuEnable, GicVersion};
 use crate::plan::types::{PartitionPlan, Placement, Plan};
 
 pub(super) fn ids(plan: &Plan, found: &mut Vec<Violation>) {
@@ -74,6 +74,11 @@ fn hypervisor_pages(board: &Board, placement: &Placement) -> Vec<Interval<String
     }
     if let Some(uart) = &board.console {
         add(uart.registers.start().get(), uart.registers.end().get(), "console");
+    }
+    for cpu in &board.cpus {
+        if let CpuEnable::SpinTable { release } = cpu.enable {
+            add(release.get(), release.get().saturating_add(8), "spin table");
+        }
     }
     all
 }

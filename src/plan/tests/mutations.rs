@@ -193,3 +193,18 @@ fn plan_of_another_board_is_not_carried_out() {
     moved.hypervisor = range(pa_of(&plan, 0).get(), 4096);
     assert!(check(&plan, &board, &moved).is_err());
 }
+
+/// A parked CPU runs whatever address it finds there, at EL2.
+#[test]
+fn page_with_a_release_address_is_nobodys() {
+    let tree = Virt::default().tree();
+    let mut board = Board::read(&tree, None).unwrap();
+    let manifest = manifest(vec![partition("a", &[0], 16 * MIB)]);
+    let before = build(&manifest, &board, &tree, &placement()).plan;
+    let release = Pa::new(pa_of(&before, 0).get() + 5 * MIB + 8);
+    board.cpus[3].enable = CpuEnable::SpinTable { release };
+    assert!(check(&before, &board, &placement()).is_err());
+    let after = build(&manifest, &board, &tree, &placement()).plan;
+    assert_eq!(check(&after, &board, &placement()), Ok(()));
+    assert!(!after.partitions[0].memory[0].pa_range().unwrap().contains(release));
+}
