@@ -85,16 +85,29 @@ enum State {
     },
 }
 
+/// The character in UTF-8 whose bytes are coming.
+#[derive(Clone, Copy, Debug)]
+struct Character {
+    /// Its first byte.
+    lead: u8,
+    /// Bytes that follow.
+    left: u8,
+}
+
+const NO_CHARACTER: Character = Character { lead: 0, left: 0 };
+
 /// The filter of one console.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Filter {
     state: State,
     sequence: Sequence,
+    character: Character,
 }
 
 impl Filter {
     pub const fn new() -> Self {
-        Self { state: State::Text, sequence: Sequence { bytes: [0; SEQUENCE_SIZE], len: 0 } }
+        let sequence = Sequence { bytes: [0; SEQUENCE_SIZE], len: 0 };
+        Self { state: State::Text, sequence, character: NO_CHARACTER }
     }
 
     /// Takes the next byte.
@@ -127,11 +140,15 @@ impl Filter {
     }
 
     fn text(&mut self, byte: u8, freedom: Freedom) -> Filtered {
+        if byte >= 0x80 {
+            return self.part_of_character(byte);
+        }
+        self.character = NO_CHARACTER;
         match byte {
             b'\n' => Filtered::NewLine,
             b'\r' => Filtered::Return,
             0x08 => Filtered::Backspace,
-            b'\t' | 0x20..=0x7e | 0x80.. => Filtered::Text(byte),
+            b'\t' | 0x20..=0x7e => Filtered::Text(byte),
             BEL if freedom == Freedom::Edit => Filtered::Text(byte),
             ESC => {
                 self.sequence.len = 0;
@@ -140,8 +157,32 @@ impl Filter {
                 Filtered::Nothing
             }
             // Other controls, among them SO, which would change the character set.
-            0x00..=0x1f | 0x7f => Filtered::Nothing,
+            0x00..=0x1f | 0x7f.. => Filtered::Nothing,
         }
+    }
+
+    /// Passes the bytes of a character in UTF-8, but for the controls U+0080 to U+009F: to a terminal those are ESC and a
+    /// letter in one, as are bytes 0x80 to 0x9f that belong to no character.
+    fn part_of_character(&mut self, byte: u8) -> Filtered {
+        let Character { lead, left } = core::mem::replace(&mut self.character, NO_CHARACTER);
+        let following = match byte {
+            0xc2..=0xdf => 1,
+            0xe0..=0xef => 2,
+            0xf0..=0xf4 => 3,
+            0x80..=0xbf if left > 0 => left - 1,
+            _ => return Filtered::Nothing,
+        };
+        if byte >= 0xc0 {
+            self.character = Character { lead: byte, left: following };
+            return Filtered::Text(byte);
+        }
+        // Controls, and longer forms of shorter characters.
+        if matches!((lead, byte), (0xc2 | 0xe0, ..0xa0) | (0xf0, ..0x90)) {
+            return Filtered::Nothing;
+        }
+        // What holds for the second byte does not for those behind it.
+        self.character = Character { lead: 0, left: following };
+        Filtered::Text(byte)
     }
 
     fn control(&mut self, byte: u8, freedom: Freedom) -> Filtered {
@@ -253,6 +294,27 @@ mod tests {
     }
 
     #[test]
+    fn a_control_sequence_in_one_byte_never_passes() {
+        // CSI, OSC and DCS alone, as U+009B and its like, in an overlong form, and behind a character that is whole.
+        for control in [0x9b, 0x9d, 0x90, 0x84] {
+            assert_eq!(filtered(&[control, b'x'], Freedom::Edit), b"x");
+            assert_eq!(filtered(&[0xc2, control, b'x'], Freedom::Edit), [0xc2, b'x']);
+            assert_eq!(filtered(&[0xc2, control, control, b'x'], Freedom::Edit), [0xc2, b'x']);
+            assert_eq!(filtered(&[0xe0, 0x82, control, b'x'], Freedom::Edit), [0xe0, b'x']);
+            assert_eq!(filtered(&[0xf0, 0x80, 0x82, control, b'x'], Freedom::Edit), [0xf0, b'x']);
+            assert_eq!(filtered(&[0xc3, 0xa9, control, b'x'], Freedom::Edit), [0xc3, 0xa9, b'x']);
+        }
+    }
+
+    #[test]
+    fn characters_pass_whole() {
+        let text = "Grüße, \u{a0}ě, \u{801}, 漢字 ✓, \u{10000}\u{10ffff}\n";
+        for freedom in [Freedom::Text, Freedom::Edit] {
+            assert_eq!(filtered(text.as_bytes(), freedom), text.as_bytes());
+        }
+    }
+
+    #[test]
     fn a_line_end_inside_a_broken_sequence_ends_the_line() {
         assert_eq!(filtered(b"a\x1b[12\nb", Freedom::Text), b"a\nb");
     }
@@ -272,6 +334,19 @@ mod tests {
                 prop_assert_eq!(output.get(place + 1), Some(&b'['));
             }
             prop_assert!(output.len() <= input.len());
+        }
+
+        #[test]
+        fn nothing_reads_as_a_control_of_one_byte(input: Vec<u8>) {
+            // Whatever a decoder makes of damaged text, it finds no C1 control in it.
+            let output = filtered(&input, Freedom::Edit);
+            let controls = std::string::String::from_utf8_lossy(&output).chars().filter(|c| ('\u{80}'..'\u{a0}').contains(c)).count();
+            prop_assert_eq!(controls, 0);
+        }
+
+        #[test]
+        fn any_text_without_controls_passes(text in "\\PC*") {
+            prop_assert_eq!(filtered(text.as_bytes(), Freedom::Text), text.as_bytes());
         }
     }
 }
