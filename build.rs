@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Hands the firmware's linker script to the linker, for the bare-metal target only.
+//! Hands the firmware's linker script and options to the linker, for the bare-metal target only.
 
 fn main() {
     let script = "src/arch/image.ld";
@@ -8,5 +8,7 @@ fn main() {
     let root = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
     if bare_metal {
         println!("cargo:rustc-link-arg-bin=septum-firmware=-T{root}/{script}");
+        // Cortex-A53 up to r0p4 may compute a wrong address with ADRP at the end of a page; the linker moves it.
+        println!("cargo:rustc-link-arg-bin=septum-firmware=--fix-cortex-a53-843419");
     }
 }
