@@ -120,6 +120,10 @@ pub extern "C" fn secondary(this_cpu: &'static PerCpu) -> ! {
     if let Some(machine) = machine::get() {
         cpus::arrive(this_cpu, machine.timer);
     }
+    if this_cpu.failure().is_some() {
+        // The interrupt controller that the idle loop asks is not to be touched here.
+        stop();
+    }
     idle::enter(this_cpu)
 }
 
