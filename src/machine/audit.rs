@@ -32,6 +32,11 @@ pub enum Finding {
         /// What EL2 maps.
         range: PaRange,
     },
+    /// The console's interrupt is disabled: the hypervisor hears its operator no more.
+    ConsoleDisabled {
+        /// Which.
+        intid: Intid,
+    },
     /// A physical SPI is enabled that nobody owns.
     Enabled {
         /// Which.
@@ -48,6 +53,7 @@ impl fmt::Display for Finding {
                 leaf.size, leaf.pa, leaf.ipa
             ),
             Self::Own { partition, range } => write!(f, "EL2 maps {range}, which is {partition}'s"),
+            Self::ConsoleDisabled { intid } => write!(f, "{intid}, the console's, is disabled"),
             Self::Enabled { intid } => write!(f, "{intid} is enabled, but nobody owns it"),
         }
     }
@@ -79,12 +85,17 @@ pub fn audit(machine: &Machine, console: Option<Intid>, report: &mut impl FnMut(
             report(Finding::Own { partition: partition.plan.id, range });
         }
     });
+    let mut hears = console.is_none();
     for intid in irqchip::enabled_spis() {
         audited.interrupts += 1;
+        hears |= console == Some(intid);
         let owns = |partition: &Partition| partition.plan.interrupts.iter().any(|owned| owned.intid == intid);
         if console != Some(intid) && !machine.partitions.iter().any(owns) {
             report(Finding::Enabled { intid });
         }
+    }
+    if let Some(intid) = console.filter(|_| !hears) {
+        report(Finding::ConsoleDisabled { intid });
     }
     audited
 }
