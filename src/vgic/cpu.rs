@@ -191,7 +191,11 @@ impl CpuInterface {
         self.maintenance = Maintenance::NONE;
         machine.set_maintenance(Maintenance::NONE);
         for bank in &vgic.spis {
-            bank.irqs().for_each(|irq| irq.release(self.me));
+            let me = self.me;
+            for (bit, irq) in (0..).zip(bank.irqs()).filter(|(_, irq)| irq.holder() == Some(me)) {
+                irq.release(me);
+                self.tell_target(vgic, bank, bit);
+            }
         }
         // A private line, the timer's, says by itself whether it is still there when the vCPU comes back.
         let linked = shared.bank.linked;

@@ -38,6 +38,8 @@ mod fake;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod race;
+#[cfg(test)]
 mod tables;
 
 use alloc::boxed::Box;
@@ -288,12 +290,14 @@ impl Vgic {
         (target.index() < self.vcpus.len()).then_some(target)
     }
 
-    /// Returns what a vCPU must be told for an interrupt: who has it, otherwise who it goes to.
-    fn concerned(&self, bank: &Bank, bit: u32) -> Option<VcpuId> {
-        if bank.home.is_some() {
-            return bank.home;
+    /// Returns whom an interrupt concerns: who has it or had it last, and who it goes to. Both, since the one may be about
+    /// to let go of it and the other about to look in vain.
+    fn concerned(&self, bank: &Bank, bit: u32) -> VcpuMask {
+        let target = self.target(bank, bit).map_or(VcpuMask::NONE, VcpuMask::of);
+        match bank.home {
+            Some(_) => target,
+            None => bank.irq(bit).holder().map_or(target, |holder| target.with(holder)),
         }
-        bank.irq(bit).holder().or_else(|| self.target(bank, bit))
     }
 
     /// Notes that a vCPU must look at everything again, and returns it as a set if it runs.
@@ -310,7 +314,8 @@ impl Vgic {
     /// Notes for each interrupt of `mask` that whoever it concerns must look again; returns those who run.
     fn summon_for(&self, bank: &Bank, mask: u32) -> VcpuMask {
         outcome::bits(mask)
-            .filter_map(|bit| self.concerned(bank, bit))
+            .fold(VcpuMask::NONE, |all, bit| all.union(self.concerned(bank, bit)))
+            .iter()
             .fold(VcpuMask::NONE, |all, vcpu| all.union(self.summon(vcpu)))
     }
 

@@ -227,6 +227,13 @@ impl Vgic {
         VcpuMask::new(all.bits() & self.online().bits()).without(me)
     }
 
+    /// Returns what is to be done so that whoever the interrupts of `mask` concern looks again.
+    pub(super) fn wakened(&self, bank: &Bank, me: VcpuId, word: usize, mask: u32) -> Outcome {
+        let mut outcome = Outcome::NONE;
+        self.wake(bank, me, word, mask, &mut outcome);
+        outcome
+    }
+
     /// Asks whoever the interrupts of `mask` concern to look again.
     fn wake(&self, bank: &Bank, me: VcpuId, word: usize, mask: u32, outcome: &mut Outcome) {
         if mask == 0 {

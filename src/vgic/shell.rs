@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Carries outcomes out on a [`Machine`]: the one place that knows the order of effects and waits for other vCPUs.
 
+use core::sync::atomic::Ordering::SeqCst;
+
 use super::cpu::CpuInterface;
 use super::machine::{Machine, Patience};
 use super::outcome::{Edit, HwBits, HwChange, Operation, Outcome, Own, Recall, VcpuMask};
 use super::registers::{Kind, Live, Reading};
 use super::{Level, SgiRegister, Vgic, Width};
 use crate::id::{Intid, MAX_VCPUS, VcpuId};
+
+/// How often a clearing looks again. Each further round needs another vCPU to move the same interrupt at that moment.
+const CLEAR_ROUNDS: u32 = 8;
 
 /// What a recall brought.
 struct Recalled {
@@ -102,8 +107,60 @@ impl Vgic {
         }
     }
 
-    /// Carries out an outcome: hardware, then other vCPUs' list registers, then one's own, then kicks.
+    /// Carries out an outcome.
     fn apply<M: Machine>(&self, cpu: &mut CpuInterface, machine: &mut M, outcome: &Outcome) {
+        self.carry_out(cpu, machine, outcome);
+        if outcome.recall.edit.operation == Operation::ClearPending {
+            self.clear_stragglers(cpu, machine, outcome.recall.edit);
+        }
+    }
+
+    /// Clears pending SPIs that were on their way between the distributor and a list register when a clearing looked. Each
+    /// one is claimed, so that nobody else takes it meanwhile, or stays with a vCPU that has cleared it.
+    fn clear_stragglers<M: Machine>(&self, cpu: &mut CpuInterface, machine: &mut M, edit: Edit) {
+        let me = cpu.vcpu();
+        let Some(bank) = self.spi_bank(edit.word) else { return };
+        let mut left = edit.mask;
+        let mut again = 0;
+        let mut asked = [None; 32];
+        for _ in 0..CLEAR_ROUNDS {
+            let mut targets = VcpuMask::NONE;
+            for (bit, asked) in (0..).zip(&mut asked).filter(|(bit, _)| edit.mask >> bit & 1 == 1) {
+                let irq = bank.irq(bit);
+                let holder = irq.holder();
+                if left >> bit & 1 == 0 || holder.is_some() && holder == *asked || holder == Some(me) {
+                    left &= !(1 << bit);
+                } else if irq.claim(me) {
+                    let taken = bank.latch.fetch_and(!(1 << bit), SeqCst) & (1 << bit) & bank.linked;
+                    let deactivate = taken & !bank.active.load(SeqCst);
+                    machine.change(&HwBits { word: edit.word, deactivate, ..HwBits::default() }.into());
+                    irq.release(me);
+                    left &= !(1 << bit);
+                    // Whoever made it pending again since then was told that it is here.
+                    again |= bank.ready() & (1 << bit);
+                } else {
+                    *asked = irq.holder();
+                    targets = asked.map_or(targets, |holder| targets.with(holder));
+                }
+            }
+            let targets = VcpuMask::new(targets.bits() & self.online().bits());
+            if left == 0 {
+                break;
+            }
+            if !targets.is_empty() {
+                self.recall(cpu, machine, &Recall { targets, edit: Edit { mask: left, ..edit } });
+                // While it waited, this vCPU may have served others and taken one itself.
+                cpu.edit_held(self, machine, edit);
+            }
+        }
+        if again != 0 {
+            let outcome = self.wakened(bank, me, edit.word, again);
+            self.carry_out(cpu, machine, &outcome);
+        }
+    }
+
+    /// Carries out an outcome: hardware, then other vCPUs' list registers, then one's own, then kicks.
+    fn carry_out<M: Machine>(&self, cpu: &mut CpuInterface, machine: &mut M, outcome: &Outcome) {
         if outcome.hw != HwChange::None {
             machine.change(&outcome.hw);
         }

@@ -89,10 +89,11 @@ impl CpuInterface {
             let (pending, active) = file.state(word);
             for bit in bits(ready & !pending & !active) {
                 let template = bank.irq(bit).template();
-                if groups >> template.group() & 1 == 0 || !self.may_claim(vgic, bank, bit) {
-                    continue;
-                }
-                if queue.holds(template.rank()) {
+                // One that is in the queue was in a list register, and is not given up here.
+                if groups >> template.group() & 1 == 0
+                    || queue.holds(template.intid())
+                    || !self.may_claim(vgic, bank, bit)
+                {
                     continue;
                 }
                 if let Some(out) = queue.insert(Pick { rank: template.rank(), lr: Lr::EMPTY }) {
@@ -162,6 +163,7 @@ impl CpuInterface {
             bank.soft.fetch_and(!mask, SeqCst);
             if bank.pending() & mask == 0 {
                 irq.release(self.me);
+                self.tell_target(vgic, bank, bit);
                 return None;
             }
         }

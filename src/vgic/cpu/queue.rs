@@ -2,6 +2,7 @@
 //! The best of what is pending, in order: as many as there are list registers.
 
 use super::MAX_LRS;
+use crate::id::Intid;
 use crate::vgic::lr::Lr;
 
 /// A pending interrupt that may get a list register.
@@ -30,8 +31,8 @@ impl Queue {
         self.picks.iter().take(self.len).copied()
     }
 
-    pub(super) fn holds(&self, rank: u32) -> bool {
-        self.iter().any(|pick| pick.rank & 0xffff == rank & 0xffff)
+    pub(super) fn holds(&self, intid: Intid) -> bool {
+        self.iter().any(|pick| pick.rank & 0xffff == intid.get())
     }
 
     /// Tells whether more is waiting than `capacity` list registers hold.

@@ -107,14 +107,21 @@ impl CpuInterface {
                 }
             }
             Operation::ClearPending => {
-                let deactivate = file.change(word, mask, Lr::is_pending, Lr::not_pending);
+                // Again here: since the asker cleared it, it may have been put back from a list register. (A GICv2 SGI may be
+                // latched for another source.)
+                let shared = if bank.home.is_none() { mask } else { 0 };
+                let latched = bank.latch.fetch_and(!shared, SeqCst) & shared & bank.linked & !bank.active.load(SeqCst);
+                let deactivate = latched | file.change(word, mask, Lr::is_pending, Lr::not_pending);
                 machine.change(&HwBits { word, deactivate, ..HwBits::default() }.into());
             }
             Operation::ClearActive => {
-                if let Some(spilled) = self.spilled.get_mut(word) {
+                let spilled = self.spilled.get_mut(word).map_or(0, |spilled| {
+                    let ended = *spilled & mask;
                     *spilled &= !mask;
-                }
-                let deactivate = file.change(word, mask, Lr::is_active, Lr::not_active);
+                    ended
+                });
+                let ended = bank.active.fetch_and(!spilled, SeqCst) & spilled & bank.linked & !bank.latch.load(SeqCst);
+                let deactivate = ended | file.change(word, mask, Lr::is_active, Lr::not_active);
                 machine.change(&HwBits { word, deactivate, ..HwBits::default() }.into());
             }
             Operation::Review | Operation::SetEnable | Operation::ClearEnable | Operation::SetActive => {}
