@@ -144,7 +144,10 @@ pub fn set_level(level: LogLevel) {
 }
 
 /// Gives the boot CPU a console; what was logged before comes out now.
-pub fn set_uart(uart: Uart) {
+pub fn set_uart(mut uart: Uart) {
+    // Whoever used the UART before, a reset may have come in the middle of a line.
+    uart.put(b'\r');
+    uart.put(b'\n');
     with_state(|state| {
         state.uart = Some(uart);
         print_all(state, "[septum] ");

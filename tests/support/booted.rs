@@ -129,7 +129,9 @@ impl Booted {
     /// # Panics
     /// They are not complete.
     pub fn claims(&self, partition: Option<&str>, guest: &str) -> Claims {
-        let lines = partition.map_or_else(|| self.lines(), |partition| self.lines_of(partition));
+        let mut lines = partition.map_or_else(|| self.lines(), |partition| self.lines_of(partition));
+        // A line that another's interrupts while it is shown as it comes is shown again whole.
+        lines.dedup();
         Claims::read(guest, lines.iter().map(String::as_str)).unwrap_or_else(|why| panic!("{}: {why}", self.name))
     }
 
