@@ -22,10 +22,12 @@ use crate::arch::sysreg::wfi;
 use crate::arch::{cpu, mmu, probe, timer, vectors};
 use crate::config::bundle;
 use crate::devicetree::DeviceTree;
+use crate::irqchip;
 use crate::machine::percpu::PerCpu;
 use crate::machine::{self, idle, log};
 use crate::memory;
 use crate::plan::{self, Board, Placement};
+use crate::vgic::Model;
 
 /// A reason not to boot, as a sentence.
 type Refusal = String;
@@ -36,7 +38,7 @@ pub extern "C" fn boot(tree: u64, base: u64) -> ! {
     if cpu::exception_level() != 2 {
         wrong_level(tree, base);
     }
-    vectors::install();
+    vectors::install(Model::V3);
     match start(tree, base) {
         Ok(this_cpu) => idle::enter(this_cpu),
         Err(why) => refuse(&why),
@@ -116,7 +118,7 @@ fn start(tree: u64, base: u64) -> Result<&'static PerCpu, Refusal> {
 
 /// Where a secondary CPU arrives in Rust, with its MMU on.
 pub extern "C" fn secondary(this_cpu: &'static PerCpu) -> ! {
-    vectors::install();
+    vectors::install(irqchip::model().unwrap_or(Model::V3));
     if let Some(machine) = machine::get() {
         cpus::arrive(this_cpu, machine.timer);
     }

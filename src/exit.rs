@@ -114,6 +114,11 @@ pub struct ExitCounters {
 }
 
 impl ExitCounters {
+    /// Returns how many bytes into the counters that of a reason stands, as 64 bits.
+    pub const fn offset_of(reason: ExitReason) -> usize {
+        core::mem::offset_of!(Self, counts) + reason.index() * size_of::<AtomicU64>()
+    }
+
     /// Returns counters that are all 0.
     pub const fn new() -> Self {
         Self { counts: [const { AtomicU64::new(0) }; ExitReason::COUNT] }

@@ -149,23 +149,55 @@ pub enum Call {
 #[inline(always)]
 pub fn decode(x0: u64, x1: u64, x2: u64, x3: u64) -> Call {
     match answer(x0, x1) {
-        Some(value) => Call::Answer(value),
-        None => decode_stateful(low_word(x0), x1, x2, x3),
+        Answer::Value(value) => Call::Answer(value),
+        Answer::Unknown => Call::Unknown,
+        Answer::Stateful => decode_stateful(low_word(x0), x1, x2, x3),
     }
 }
 
+/// What can be said of a call from its registers alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// This goes into x0.
+    Value(u64),
+    /// Nobody's call: NOT_SUPPORTED, and counted.
+    Unknown,
+    /// It depends on the partition's state.
+    Stateful,
+}
+
 /// Answers the calls that need no state of the partition and come often: PSCI_VERSION, PSCI_FEATURES, SMCCC_VERSION,
-/// SMCCC_ARCH_FEATURES, MIGRATE_INFO_TYPE. The result goes into x0.
+/// SMCCC_ARCH_FEATURES, MIGRATE_INFO_TYPE, and all that nobody answers.
 #[inline(always)]
-pub fn answer(x0: u64, x1: u64) -> Option<u64> {
+pub fn answer(x0: u64, x1: u64) -> Answer {
     match low_word(x0) {
-        PSCI_VERSION => Some(PSCI_1_1),
-        PSCI_FEATURES => Some(psci_features(low_word(x1)).to_register()),
-        SMCCC_VERSION => Some(SMCCC_1_1),
-        SMCCC_ARCH_FEATURES => Some(arch_features(low_word(x1)).to_register()),
-        MIGRATE_INFO_TYPE => Some(NO_MIGRATION),
-        _ => None,
+        PSCI_VERSION => Answer::Value(PSCI_1_1),
+        PSCI_FEATURES => Answer::Value(psci_features(low_word(x1)).to_register()),
+        SMCCC_VERSION => Answer::Value(SMCCC_1_1),
+        SMCCC_ARCH_FEATURES => Answer::Value(arch_features(low_word(x1)).to_register()),
+        MIGRATE_INFO_TYPE => Answer::Value(NO_MIGRATION),
+        function if is_psci(function) => Answer::Stateful,
+        _ => Answer::Unknown,
     }
+}
+
+/// Tells whether a function is one of PSCI's that are implemented. They are numbered below 32 in both calling conventions.
+#[inline(always)]
+const fn is_psci(function: u32) -> bool {
+    const BIT: u32 = 1;
+    const IN_32: u32 = BIT << (PSCI_VERSION & 31)
+        | BIT << (CPU_SUSPEND_32 & 31)
+        | BIT << (CPU_OFF & 31)
+        | BIT << (CPU_ON_32 & 31)
+        | BIT << (AFFINITY_INFO_32 & 31)
+        | BIT << (MIGRATE_INFO_TYPE & 31)
+        | BIT << (SYSTEM_OFF & 31)
+        | BIT << (SYSTEM_RESET & 31)
+        | BIT << (PSCI_FEATURES & 31);
+    const IN_64: u32 = BIT << (CPU_SUSPEND_64 & 31) | BIT << (CPU_ON_64 & 31) | BIT << (AFFINITY_INFO_64 & 31);
+    const CONVENTION: u32 = 1 << 30;
+    let functions = if function & CONVENTION == 0 { IN_32 } else { IN_64 };
+    function & !(CONVENTION | 31) == PSCI_VERSION && functions >> (function & 31) & 1 == 1
 }
 
 /// Returns the affinity bits that count at a level of AFFINITY_INFO.
@@ -221,13 +253,7 @@ fn affinity(raw: u64) -> Option<Mpidr> {
 
 #[inline(always)]
 fn psci_features(function: u32) -> ReturnCode {
-    match function {
-        PSCI_VERSION | CPU_SUSPEND_32 | CPU_SUSPEND_64 | CPU_OFF | CPU_ON_32 | CPU_ON_64 | AFFINITY_INFO_32
-        | AFFINITY_INFO_64 | MIGRATE_INFO_TYPE | SYSTEM_OFF | SYSTEM_RESET | PSCI_FEATURES | SMCCC_VERSION => {
-            ReturnCode::Success
-        }
-        _ => ReturnCode::NotSupported,
-    }
+    if is_psci(function) || function == SMCCC_VERSION { ReturnCode::Success } else { ReturnCode::NotSupported }
 }
 
 #[inline(always)]

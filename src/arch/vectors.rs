@@ -2,9 +2,18 @@
 //! The EL2 vectors. An exit saves what the Rust handler may clobber (AAPCS64: x0 to x18 and x30), calls it, and returns;
 //! handlers that need a guest's other registers get them saved too. ELR_EL2 and SPSR_EL2 stay in their registers,
 //! since EL2 runs with all exceptions masked and never nests.
+//!
+//! There is one table for each architecture of the interrupt controller. They differ in the short way of an interrupt
+//! ([`irq_v3`] and [`irq_v2`] below): from its acknowledgement into a list register and back to the guest without Rust,
+//! as [`crate::vgic::CpuInterface::hardware_lr`] says it in Rust. What it reads is found through [`Hot`].
+//!
+//! [`irq_v3`]: self
+//! [`irq_v2`]: self
 
 use core::arch::global_asm;
 
+use crate::machine::percpu::{Hot, PerCpu};
+use crate::vgic::{Model, short_way};
 use crate::write_sysreg;
 
 /// A guest's general-purpose registers during an exit. x19 to x29 are live only in exits by [`full`].
@@ -32,16 +41,16 @@ impl Frame {
     }
 }
 
-/// Offset of the emergency stack's top in the per-CPU data, for the vectors of EL2's own faults.
-pub const EMERGENCY_STACK_OFFSET: usize = 0;
-
 global_asm!(
     r#"
     .macro save_thin
-    sub     sp, sp, #256
-    stp     x0, x1, [sp, #0]
+    stp     x0, x1, [sp, #-256]!
     stp     x2, x3, [sp, #16]
     stp     x4, x5, [sp, #32]
+    save_more
+    .endm
+
+    .macro save_more
     stp     x6, x7, [sp, #48]
     stp     x8, x9, [sp, #64]
     stp     x10, x11, [sp, #80]
@@ -59,6 +68,13 @@ global_asm!(
     stp     x25, x26, [sp, #200]
     stp     x27, x28, [sp, #216]
     str     x29, [sp, #232]
+    .endm
+
+    // Nothing behind ERET is to be speculated.
+    .macro return_to_guest
+    eret
+    dsb     nsh
+    isb
     .endm
 
     // EL2's own fault: the stack may be the cause, so change to the emergency stack of this CPU.
@@ -84,10 +100,12 @@ global_asm!(
     eret
     .endm
 
-    .section .text.vectors, "ax"
+    // The exits of a lower EL in AArch32 (HCR_EL2.RW is set and guests start in AArch64, so only an AArch32 application
+    // of the guest at EL0) are not hot, but arrive at the same handlers.
+    .macro vectors name, irq
     .balign 0x800
-    .global el2_vectors
-el2_vectors:
+    .global \name
+\name:
     own_fault 0
     own_fault 1
     own_fault 2
@@ -96,58 +114,168 @@ el2_vectors:
     own_fault 1
     own_fault 2
     own_fault 3
-
     .balign 0x80                        // synchronous, lower EL, AArch64
     save_thin
     mrs     x1, esr_el2
-    lsr     x2, x1, #26
     mov     x0, sp
-    cmp     x2, #0x16                   // HVC, AArch64
-    b.ne    full_exit
+    lsr     x2, x1, #26
+    cmp     x2, #0x16                   // HVC
+    b.ne    1f
     bl      {hypercall}
     b       thin_return
-
+1:  cmp     x2, #0x24                   // data abort: of what register, SRT
+    ubfx    w3, w1, #16, #5
+    b.eq    2f
+    cmp     x2, #0x18                   // MSR or MRS: of what register, Rt
+    b.ne    full_exit
+    ubfx    w3, w1, #5, #5
+    b       3f
     .balign 0x80                        // IRQ
-    save_thin
-    bl      {irq}
+    b       \irq
+    // x19 to x29 are not in the frame: who moves one of them gets a whole frame.
+2:  sub     w3, w3, #19
+    cmp     w3, #10
+    b.ls    full_exit
+    bl      {data_abort}
     b       thin_return
-
-    .balign 0x80                        // FIQ: Group 0 of EL2, handled as an interrupt
-    save_thin
-    bl      {irq}
+3:  sub     w3, w3, #19
+    cmp     w3, #10
+    b.ls    full_exit
+    bl      {system_register}
     b       thin_return
-
+    .balign 0x80                        // FIQ
+    b       fiq
     .balign 0x80                        // SError
-    save_thin
-    save_rest
-    mov     x0, sp
-    mrs     x1, esr_el2
-    bl      {serror}
-    b       full_return
-
-    // A lower EL in AArch32: HCR_EL2.RW is set and guests start in AArch64, so only an AArch32 application of the
-    // guest at EL0 arrives here.
-    .balign 0x80
+    b       serror
+    .balign 0x80                        // AArch32: synchronous, IRQ, FIQ, SError
     save_thin
     mov     x0, sp
     mrs     x1, esr_el2
     b       full_exit
     .balign 0x80
-    save_thin
+    b       \irq
+    .balign 0x80
+    b       fiq
+    .balign 0x80
+    b       serror
+    .balign 0x80
+    .endm
+
+    // The first half of the short way. In: x0 the per-CPU data, w1 the interrupt, w2 its word of 32.
+    // Out: x2 what the list register gets. To `irq_slow` when the interrupt is not this partition's, something more
+    // urgent waits for a list register, or its group is off.
+    .macro find_line
+    ldr     x3, [x0, #{private}]
+    cbz     w2, 1f
+    ldr     w3, [x0, #{spi_words}]
+    cmp     w2, w3
+    b.hi    irq_slow
+    ldr     x3, [x0, #{spis}]           // of word 0, so that word 1 comes next
+    mov     w4, #{bank_size}
+    madd    x3, x2, x4, x3
+1:  and     w2, w1, #31
+    add     x3, x3, x2, lsl #4
+    ldr     x2, [x3, #{lines}]
+    tbz     x2, #61, irq_slow           // HW
+    ubfx    x3, x2, #48, #8             // the priority
+    ldr     w4, [x0, #{below}]
+    cmp     w3, w4
+    b.hs    irq_slow
+    ldr     x4, [x0, #{groups}]
+    ldr     w4, [x4]
+    ubfx    x3, x2, #60, #1             // the group
+    lsr     w4, w4, w3
+    tbz     w4, #0, irq_slow
+    .endm
+
+    // The end of the short way: count it, restore, return.
+    .macro leave_short_way
+    ldr     x2, [x0, #{irq_count}]
+    add     x2, x2, #1
+    str     x2, [x0, #{irq_count}]
+    ldp     x4, x5, [sp, #32]
+    ldp     x2, x3, [sp, #16]
+    ldp     x0, x1, [sp], #256
+    return_to_guest
+    .endm
+
+    .section .text.vectors, "ax"
+    vectors el2_vectors_v3, irq_v3
+    vectors el2_vectors_v2, irq_v2
+
+    // GICv3: acknowledge, find, write the first free list register, drop the priority.
+irq_v3:
+    stp     x0, x1, [sp, #-256]!
+    stp     x2, x3, [sp, #16]
+    stp     x4, x5, [sp, #32]
+    mrs     x1, icc_iar1_el1
+    mrs     x0, tpidr_el2
+    lsr     w2, w1, #5
+    find_line
+    mrs     x3, ich_elrsr_el2
+    cbz     w3, irq_slow
+    rbit    w3, w3
+    clz     w3, w3
+    adr     x4, 2f
+    add     x4, x4, x3, lsl #3
+    orr     x2, x2, #(1 << 62)          // pending
+    br      x4
+2:
+    .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+    msr     ich_lr\n\()_el2, x2
+    b       3f
+    .endr
+3:  msr     icc_eoir1_el1, x1
+    leave_short_way
+
+    // GICv2: the same by the memory-mapped interfaces; the list register has a layout of its own (IHI 0048, 5.3.10).
+irq_v2:
+    stp     x0, x1, [sp, #-256]!
+    stp     x2, x3, [sp, #16]
+    stp     x4, x5, [sp, #32]
+    mrs     x0, tpidr_el2
+    ldr     x5, [x0, #{gicc}]
+    ldr     w1, [x5, #0x0c]             // GICC_IAR
+    ubfx    w2, w1, #5, #5
+    find_line
+    ubfx    x3, x2, #51, #5
+    ubfx    x4, x2, #60, #1
+    and     w2, w1, #0x3ff
+    orr     w2, w2, w2, lsl #10         // virtual and physical id
+    orr     w2, w2, w3, lsl #23         // priority
+    orr     w2, w2, w4, lsl #30         // group
+    orr     w2, w2, #(1 << 31)          // HW
+    orr     w2, w2, #(1 << 28)          // pending
+    ldr     x4, [x0, #{gich}]
+    ldr     w3, [x4, #0x30]             // GICH_ELRSR0
+    cbz     w3, irq_slow
+    rbit    w3, w3
+    clz     w3, w3
+    add     x4, x4, x3, lsl #2
+    str     w2, [x4, #0x100]            // GICH_LR<n>
+    str     w1, [x5, #0x10]             // GICC_EOIR
+    leave_short_way
+
+    // An interrupt that takes the long way; w1 is what was acknowledged, x0 to x5 are saved.
+irq_slow:
+    save_more
+    mov     w0, w1
     bl      {irq}
     b       thin_return
-    .balign 0x80
+
+    // FIQ: Group 0 of EL2, where there is one.
+fiq:
     save_thin
-    bl      {irq}
+    bl      {fiq}
     b       thin_return
-    .balign 0x80
+
+serror:
     save_thin
     save_rest
     mov     x0, sp
     mrs     x1, esr_el2
     bl      {serror}
     b       full_return
-    .balign 0x80
 
 full_exit:
     save_rest
@@ -171,47 +299,19 @@ thin_return:
     ldr     x18, [sp, #144]
     ldr     x30, [sp, #240]
     ldp     x0, x1, [sp], #256
-    eret
-    dsb     nsh                         // nothing behind ERET is to be speculated
-    isb
+    return_to_guest
 
     // enter_guest(x0, stack_top): the first entry into a vCPU; ELR_EL2 and SPSR_EL2 are set.
     .global enter_guest
 enter_guest:
     mov     sp, x1
-    mov     x1, xzr
-    mov     x2, xzr
-    mov     x3, xzr
-    mov     x4, xzr
-    mov     x5, xzr
-    mov     x6, xzr
-    mov     x7, xzr
-    mov     x8, xzr
-    mov     x9, xzr
-    mov     x10, xzr
-    mov     x11, xzr
-    mov     x12, xzr
-    mov     x13, xzr
-    mov     x14, xzr
-    mov     x15, xzr
-    mov     x16, xzr
-    mov     x17, xzr
-    mov     x18, xzr
-    mov     x19, xzr
-    mov     x20, xzr
-    mov     x21, xzr
-    mov     x22, xzr
-    mov     x23, xzr
-    mov     x24, xzr
-    mov     x25, xzr
-    mov     x26, xzr
-    mov     x27, xzr
-    mov     x28, xzr
-    mov     x29, xzr
-    mov     x30, xzr
-    eret
-    dsb     nsh
-    isb
+    .irp    n, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+    mov     x\n, xzr
+    .endr
+    .irp    n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30
+    mov     x\n, xzr
+    .endr
+    return_to_guest
 
     // leave_guest(stack_top): drops whatever exit is being handled.
     .global leave_guest
@@ -221,21 +321,38 @@ leave_guest:
     mov     x30, xzr
     b       {idle}
 "#,
-    emergency = const EMERGENCY_STACK_OFFSET,
+    emergency = const Hot::EMERGENCY_STACK_TOP,
+    private = const Hot::PRIVATE,
+    spis = const Hot::SPIS,
+    spi_words = const Hot::SPI_WORDS,
+    groups = const Hot::GROUPS,
+    gicc = const Hot::GICC,
+    gich = const Hot::GICH,
+    below = const PerCpu::SHORT_WAY_BELOW,
+    irq_count = const PerCpu::IRQ_COUNT,
+    bank_size = const short_way::BANK_SIZE,
+    lines = const short_way::LINES,
     own_fault = sym crate::machine::exit::own_fault,
-    hypercall = sym crate::machine::exit::hypercall,
+    hypercall = sym crate::machine::quick::hypercall,
+    data_abort = sym crate::machine::quick::data_abort,
+    system_register = sym crate::machine::quick::system_register,
     synchronous = sym crate::machine::exit::synchronous,
-    irq = sym crate::machine::exit::interrupt,
+    irq = sym crate::machine::quick::interrupt,
+    fiq = sym crate::machine::exit::fast_interrupt,
     serror = sym crate::machine::exit::serror,
     idle = sym crate::machine::idle::idle,
 );
 
-/// Points VBAR_EL2 at the vectors.
-pub fn install() {
+/// Points VBAR_EL2 at the vectors for one architecture of the interrupt controller.
+pub fn install(gic: Model) {
     unsafe extern "C" {
-        static el2_vectors: [u8; 0];
+        static el2_vectors_v3: [u8; 0];
+        static el2_vectors_v2: [u8; 0];
     }
-    let vectors = &raw const el2_vectors;
+    let vectors = match gic {
+        Model::V3 => &raw const el2_vectors_v3,
+        Model::V2 => &raw const el2_vectors_v2,
+    };
     write_sysreg!("vbar_el2", vectors as u64);
     super::sysreg::isb();
 }

@@ -13,7 +13,7 @@ use crate::arch::cpu::{self, Features};
 use crate::arch::entry;
 use crate::arch::mmu::{AddressSpace, Use};
 use crate::arch::smc::Firmware;
-use crate::arch::{timer, vcpu};
+use crate::arch::{timer, vcpu, vectors};
 use crate::config::Manifest;
 use crate::device::pl011::Pl011;
 use crate::fault::FaultWindow;
@@ -46,6 +46,7 @@ pub fn carve(parts: Parts) -> Result<&'static PerCpu, Refusal> {
     map_gic(&mut space, &board)?;
     irqchip::init(&board.gic);
     irqchip::init_distributor();
+    vectors::install(irqchip::model().ok_or("the GIC was not initialised")?);
 
     let firmware = firmware(&board);
     let prepared = prepare_cpus(&mut space, &board, &plan)?;
@@ -174,11 +175,13 @@ fn highest(plan: &PartitionPlan) -> Ipa {
 
 fn give_roles(machine: &'static Machine) {
     for partition in &machine.partitions {
-        for vcpu in &partition.plan.vcpus {
-            if let Some(cpu) = machine.cpu(vcpu.cpu) {
-                cpu.role.call_once(|| Role { partition, vcpu: vcpu.id });
-            }
+        let cpus: Option<Box<[_]>> = partition.plan.vcpus.iter().map(|vcpu| machine.cpu(vcpu.cpu)).collect();
+        // A partition whose CPUs are not all there is not started.
+        let Some(cpus) = cpus else { continue };
+        for (vcpu, cpu) in partition.plan.vcpus.iter().zip(&cpus) {
+            cpu.dedicate(Role::new(partition, vcpu.id));
         }
+        partition.set_cpus(cpus);
     }
 }
 

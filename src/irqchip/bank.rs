@@ -54,6 +54,7 @@ impl Bank {
         self.base
     }
 
+    #[inline(always)]
     fn registers(&self) -> &Registers {
         // SAFETY: the drivers name only frames that boot has mapped as Device memory for good.
         unsafe { &*(self.base.get() as *const Registers) }
@@ -81,7 +82,13 @@ impl Bank {
         self.registers().ispendr.get(word).map_or(0, Readable::get)
     }
 
+    /// Returns which are active.
+    pub(super) fn active(self, word: usize) -> u32 {
+        self.registers().isactiver.get(word).map_or(0, Readable::get)
+    }
+
     /// Enables those of `mask`.
+    #[inline(always)]
     pub(super) fn enable(self, word: usize, mask: u32) {
         write(&self.registers().isenabler, word, mask);
     }
@@ -122,6 +129,7 @@ impl Bank {
     }
 }
 
+#[inline(always)]
 fn write(registers: &[ReadWrite<u32>], index: usize, value: u32) {
     if let Some(register) = registers.get(index) {
         register.set(value);

@@ -3,7 +3,7 @@
 //! Non-secure side. All interrupts are in the one group that this side controls.
 
 use super::bank::Bank;
-use super::{InitError, KICK, Port, read32, write32};
+use super::{GUEST_SGI, InitError, KICK, Port, read32, write32};
 use crate::addr::{Pa, PaRange};
 use crate::arch::sysreg::dsb_ishst;
 use crate::id::{Intid, Mpidr};
@@ -36,12 +36,19 @@ pub struct GicV2 {
     deactivate: Pa,
     hypervisor: Pa,
     maintenance: Intid,
+    spi_words: usize,
 }
 
 impl GicV2 {
     pub(super) fn new(distributor: Pa, interface: PaRange, hypervisor: Pa, maintenance: Intid) -> Self {
         let second_page = interface.start().get() + interface.size() / 2;
-        Self { distributor, interface: interface.start(), deactivate: Pa::new(second_page), hypervisor, maintenance }
+        let spi_words = (read32(distributor, GICD_TYPER) & 0x1f) as usize;
+        let deactivate = Pa::new(second_page);
+        Self { distributor, interface: interface.start(), deactivate, hypervisor, maintenance, spi_words }
+    }
+
+    pub(super) fn interfaces(&self) -> (Pa, Pa) {
+        (self.interface, self.hypervisor)
     }
 
     pub(super) fn distributor(&self) -> Bank {
@@ -52,8 +59,9 @@ impl GicV2 {
         self.maintenance
     }
 
+    #[inline(always)]
     pub(super) fn spi_words(&self) -> usize {
-        (read32(self.distributor, GICD_TYPER) & 0x1f) as usize
+        self.spi_words
     }
 
     pub(super) fn init_distributor(&self) {
@@ -69,7 +77,7 @@ impl GicV2 {
         const EOI_MODE: u32 = 1 << 9;
         let private = Bank::new(self.distributor);
         private.reset(0, 0);
-        private.enable(0, 1 << KICK.get() | 1 << self.maintenance.get() | 1 << timer.get());
+        private.enable(0, 1 << KICK.get() | 1 << GUEST_SGI.get() | 1 << self.maintenance.get() | 1 << timer.get());
         write32(self.interface, GICC_PMR, 0xff);
         write32(self.interface, GICC_BPR, 0);
         // What the loader has acknowledged and never ended: its running priority would mask every interrupt.
@@ -83,7 +91,7 @@ impl GicV2 {
         let mask = own.map_or(1, |targets| targets.to_le_bytes().into_iter().fold(0, |all, byte| all | byte));
         let _ = mpidr;
         let mask = u64::from(mask);
-        Ok(Port { private, kick: mask << 16 | u64::from(KICK.get()), route: mask })
+        Ok(Port { private, spis: self.distributor(), spi_words: self.spi_words, sgi: mask << 16, route: mask })
     }
 
     /// GICv2 has no register-write-pending bit: a read back orders the write before what follows.
@@ -107,9 +115,9 @@ impl GicV2 {
     }
 
     #[inline(always)]
-    pub(super) fn kick(&self, target: u64) {
+    pub(super) fn signal(&self, sgi: Intid, target: u64) {
         dsb_ishst(); // the mail is visible before the interrupt
-        write32(self.distributor, GICD_SGIR, target as u32);
+        write32(self.distributor, GICD_SGIR, target as u32 | sgi.get());
     }
 
     pub(super) fn route(&self, intid: Intid, target: u64) {

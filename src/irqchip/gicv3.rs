@@ -5,7 +5,7 @@
 use alloc::vec::Vec;
 
 use super::bank::Bank;
-use super::{InitError, KICK, PATIENCE, Port, read32, write32};
+use super::{GUEST_SGI, InitError, KICK, PATIENCE, Port, read32, write32};
 use crate::addr::{Pa, PaRange};
 use crate::arch::sysreg::{dsb_ishst, isb};
 use crate::id::{Intid, Mpidr};
@@ -32,11 +32,13 @@ pub struct GicV3 {
     redistributors: Vec<PaRange>,
     stride: Option<u64>,
     maintenance: Intid,
+    spi_words: usize,
 }
 
 impl GicV3 {
     pub(super) fn new(distributor: Pa, redistributors: Vec<PaRange>, stride: Option<u64>, maintenance: Intid) -> Self {
-        Self { distributor, redistributors, stride, maintenance }
+        let spi_words = (read32(distributor, GICD_TYPER) & 0x1f) as usize;
+        Self { distributor, redistributors, stride, maintenance, spi_words }
     }
 
     pub(super) fn distributor(&self) -> Bank {
@@ -47,8 +49,9 @@ impl GicV3 {
         self.maintenance
     }
 
+    #[inline(always)]
     pub(super) fn spi_words(&self) -> usize {
-        (read32(self.distributor, GICD_TYPER) & 0x1f) as usize
+        self.spi_words
     }
 
     pub(super) fn init_distributor(&self) {
@@ -74,7 +77,7 @@ impl GicV3 {
         let private = Bank::new(Pa::new(frame.get() + SGI_FRAME));
         private.reset(0, u32::MAX);
         self.wait(frame, GICR_CTLR, RWP_REDISTRIBUTOR);
-        private.enable(0, 1 << KICK.get() | 1 << self.maintenance.get() | 1 << timer.get());
+        private.enable(0, 1 << KICK.get() | 1 << GUEST_SGI.get() | 1 << self.maintenance.get() | 1 << timer.get());
         write_sysreg!("icc_pmr_el1", 0xff);
         write_sysreg!("icc_bpr1_el1", 0);
         write_sysreg!("icc_ctlr_el1", 1 << 1); // EOImode
@@ -84,7 +87,13 @@ impl GicV3 {
         isb();
         super::reset_virtual_interface();
         let affinity = mpidr.get();
-        Ok(Port { private, kick: sgi(KICK, affinity), route: affinity & 0xff_00ff_ffff })
+        Ok(Port {
+            private,
+            spis: self.distributor(),
+            spi_words: self.spi_words,
+            sgi: sgi_to(affinity),
+            route: affinity & 0xff_00ff_ffff,
+        })
     }
 
     /// Finds the redistributor with this affinity: GICR_TYPER.Affinity_Value holds Aff3 to Aff0 in bits 63 to 32.
@@ -147,9 +156,9 @@ impl GicV3 {
     }
 
     #[inline(always)]
-    pub(super) fn kick(&self, target: u64) {
+    pub(super) fn signal(&self, sgi: Intid, target: u64) {
         dsb_ishst(); // the mail is visible before the interrupt
-        write_sysreg!("icc_sgi1r_el1", target);
+        write_sysreg!("icc_sgi1r_el1", target | u64::from(sgi.get()) << 24);
         isb();
     }
 
@@ -167,6 +176,7 @@ impl GicV3 {
         (read_sysreg!("ich_vtr_el2") >> 29 & 7) as u32 + 1
     }
 
+    #[inline(always)]
     pub(super) fn read_lr(&self, index: u32) -> Lr {
         macro_rules! read {
             ($($index:literal)*) => {
@@ -179,6 +189,7 @@ impl GicV3 {
         Lr::from_v3(read!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15))
     }
 
+    #[inline(always)]
     pub(super) fn write_lr(&self, index: u32, lr: Lr) {
         macro_rules! write {
             ($($index:literal)*) => {
@@ -249,10 +260,10 @@ fn clear_active_priorities() {
     }
 }
 
-/// Returns what ICC_SGI1R_EL1 takes to raise an SGI at one CPU.
-const fn sgi(intid: Intid, affinity: u64) -> u64 {
+/// Returns what ICC_SGI1R_EL1 takes to raise SGI 0 at one CPU.
+const fn sgi_to(affinity: u64) -> u64 {
     let aff0 = affinity & 0xff;
     let (aff1, aff2, aff3) = (affinity >> 8 & 0xff, affinity >> 16 & 0xff, affinity >> 32 & 0xff);
     let (range, target) = (aff0 >> 4, 1 << (aff0 & 0xf));
-    aff3 << 48 | range << 44 | aff2 << 32 | (intid.get() as u64) << 24 | aff1 << 16 | target
+    aff3 << 48 | range << 44 | aff2 << 32 | aff1 << 16 | target
 }

@@ -13,13 +13,15 @@ use spin::Once;
 use crate::addr::Pa;
 use crate::id::{Intid, Mpidr};
 use crate::plan::{Gic, GicVersion};
-use crate::vgic::{Control, HwBits, Lr, Maintenance};
+use crate::vgic::{Control, HwBits, Lr, Maintenance, Model};
 use bank::Bank;
 use gicv2::GicV2;
 use gicv3::GicV3;
 
-/// The SGI by which CPUs interrupt each other; guests' SGIs are never physical ones.
+/// The SGI that tells a CPU of mail; guests' SGIs are never physical ones.
 pub const KICK: Intid = Intid::new(0);
+/// The SGI that tells a CPU of an SGI of its own guest's, which is the most frequent mail.
+pub const GUEST_SGI: Intid = Intid::new(1);
 /// The priority of every interrupt: the priority is dropped as soon as it is acknowledged, so that none waits.
 const PRIORITY: u8 = 0xa0;
 /// How many times a register write that takes a moment is looked at again. Each look takes tens of cycles at least.
@@ -61,8 +63,11 @@ impl fmt::Display for InitError {
 pub struct Port {
     /// The registers of this CPU's private interrupts.
     private: Bank,
-    /// What raises [`KICK`] at this CPU.
-    kick: u64,
+    /// Those of the SPIs, and how many words of them there are.
+    spis: Bank,
+    spi_words: usize,
+    /// What raises an SGI with id 0 at this CPU; the id is in bits 27:24 (GICv3) or 3:0 (GICv2).
+    sgi: u64,
     /// What routes an SPI to this CPU.
     route: u64,
 }
@@ -72,6 +77,11 @@ pub struct Port {
 pub struct Acknowledged(u32);
 
 impl Acknowledged {
+    /// Wraps what the vectors have read.
+    pub const fn new(raw: u32) -> Self {
+        Self(raw)
+    }
+
     /// Returns the interrupt, or `None` if there was none (ids 1020 to 1023).
     pub fn intid(self) -> Option<Intid> {
         let id = self.0 & 0xff_ffff;
@@ -135,12 +145,30 @@ pub fn deactivate(interrupt: Acknowledged) {
     with_chip!((), chip => chip.deactivate(interrupt.0));
 }
 
-/// Interrupts another CPU. What was stored before is visible to it.
-pub fn kick(target: &Port) {
-    with_chip!((), chip => chip.kick(target.kick));
+/// Interrupts another CPU with one of the hypervisor's SGIs. What was stored before is visible to it.
+#[inline(always)]
+pub fn signal(sgi: Intid, target: &Port) {
+    with_chip!((), chip => chip.signal(sgi, target.sgi));
+}
+
+/// Returns the architecture, once it is known.
+pub fn model() -> Option<Model> {
+    Some(match CHIP.get()? {
+        Chip::V2(_) => Model::V2,
+        Chip::V3(_) => Model::V3,
+    })
+}
+
+/// Returns where GICC and GICH are, with GICv2.
+pub fn memory_mapped_interfaces() -> Option<(Pa, Pa)> {
+    match CHIP.get()? {
+        Chip::V2(chip) => Some(chip.interfaces()),
+        Chip::V3(_) => None,
+    }
 }
 
 /// Returns how many words of 32 SPIs there are, 0 to 31.
+#[inline(always)]
 pub fn spi_words() -> usize {
     with_chip!(0, chip => chip.spi_words())
 }
@@ -158,13 +186,18 @@ pub fn enabled_spis() -> impl Iterator<Item = Intid> {
     })
 }
 
+#[inline(always)]
 fn spis() -> Option<Bank> {
     with_chip!(None, chip => Some(chip.distributor()))
 }
 
 /// Returns the registers of a word: word 0 is the calling CPU's own.
+#[inline(always)]
 fn bank(port: &Port, word: usize) -> Option<Bank> {
-    if word == 0 { Some(port.private) } else { spis().filter(|_| word <= spi_words()) }
+    match word {
+        0 => Some(port.private),
+        _ => (word <= port.spi_words).then_some(port.spis),
+    }
 }
 
 /// Changes state bits in the order of the fields; `port` is the calling CPU's.
@@ -178,10 +211,16 @@ pub fn change(port: &Port, bits: &HwBits) {
 }
 
 /// Enables interrupts of a word; `port` is the calling CPU's.
+#[inline(always)]
 pub fn enable(port: &Port, word: usize, mask: u32) {
     if let Some(bank) = bank(port, word) {
         bank.enable(word, mask);
     }
+}
+
+/// Returns which interrupts of a word are active; `port` is the calling CPU's.
+pub fn active(port: &Port, word: usize) -> u32 {
+    bank(port, word).map_or(0, |bank| bank.active(word))
 }
 
 /// Returns which interrupts of a word are pending; `port` is the calling CPU's.
@@ -264,12 +303,14 @@ pub fn reset_virtual_interface() {
 }
 
 /// Reads a word of a device at a physical address that is mapped there.
+#[inline(always)]
 fn read32(base: Pa, offset: u64) -> u32 {
     // SAFETY: the drivers ask only for registers that the manual places at `offset` of a frame which boot has mapped.
     unsafe { ((base.get() + offset) as *const u32).read_volatile() }
 }
 
 /// Writes a word of a device at a physical address that is mapped there.
+#[inline(always)]
 fn write32(base: Pa, offset: u64, value: u32) {
     // SAFETY: as in `read32`; what is written concerns interrupts only.
     unsafe { ((base.get() + offset) as *mut u32).write_volatile(value) }

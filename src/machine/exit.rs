@@ -2,13 +2,14 @@
 //! What happens at an exit. Each handler decides and returns an [`Action`]; [`act`] alone carries it out.
 
 use super::percpu::{Local, Mail, PerCpu, Role};
-use super::{Machine, housekeeping, interrupts, lifecycle, panic, registers, setway};
+use super::{Machine, housekeeping, interrupts, lifecycle, panic, quick, registers, setway};
 use crate::arch::sysreg::wfi;
 use crate::arch::vectors::Frame;
 use crate::arch::{timer, vcpu};
 use crate::exit::{Action, Direction, ExitReason, Injection, StopReason};
 use crate::fault::{self, Admission, FaultVerdict, GuestState, Record, RecordKind};
 use crate::idregs::{self, SgiGroup, Verdict};
+use crate::irqchip;
 use crate::mmio::{self, AbortKind, Access, ExceptionClass, SystemRegister, Transfer};
 use crate::partition::{CpuOnError, Entry, Next, Power, State};
 use crate::psci::{self, AffinityState, Call, ReturnCode};
@@ -17,21 +18,17 @@ use crate::{read_sysreg, write_sysreg};
 
 const ICC_DIR_EL1: SystemRegister = SystemRegister::new(3, 0, 12, 11, 1);
 
-/// HVC from AArch64: the hottest exit. Calls that are answered on the spot touch nothing but x0 and a counter.
-pub extern "C" fn hypercall(frame: &mut Frame) {
-    let this_cpu = PerCpu::current();
-    if let Some(answer) = psci::answer(frame.get(0), frame.get(1)) {
-        this_cpu.counters.count(ExitReason::Hypercall);
-        frame.set(0, answer);
-        return;
-    }
-    with_context(this_cpu, |context| {
+/// HVC from AArch64 that depends on the partition's state.
+#[inline(never)]
+pub fn hypercall(frame: &mut Frame) {
+    with_context(PerCpu::current(), |context| {
         let action = call(context, frame, ExitReason::Hypercall);
         act(context, action);
     });
 }
 
-/// Any other synchronous exception from a guest.
+/// Any other synchronous exception from a guest. Of x19 to x29 only those that the instruction moves are in the frame.
+#[inline(never)]
 pub extern "C" fn synchronous(frame: &mut Frame, esr: u64) {
     with_context(PerCpu::current(), |context| {
         let action = dispatch(context, frame, esr);
@@ -40,11 +37,21 @@ pub extern "C" fn synchronous(frame: &mut Frame, esr: u64) {
 }
 
 /// A physical interrupt while a guest runs.
-pub extern "C" fn interrupt() {
+#[inline(never)]
+pub fn interrupt(interrupt: irqchip::Acknowledged) {
     let this_cpu = PerCpu::current();
     // SAFETY: an exit handler of this CPU, the only one alive.
     let local = unsafe { this_cpu.local() };
-    interrupts::serve(this_cpu, local);
+    interrupts::serve(this_cpu, local, interrupt);
+    leave_if_stopping(this_cpu);
+}
+
+/// An FIQ while a guest runs.
+pub extern "C" fn fast_interrupt() {
+    let this_cpu = PerCpu::current();
+    // SAFETY: an exit handler of this CPU, the only one alive.
+    let local = unsafe { this_cpu.local() };
+    interrupts::serve(this_cpu, local, irqchip::acknowledge());
     leave_if_stopping(this_cpu);
 }
 
@@ -72,7 +79,7 @@ struct Context {
 
 /// Runs a handler with this CPU's context. A guest runs only on a CPU that has a role in a published machine.
 fn with_context(cpu: &'static PerCpu, handler: impl FnOnce(&mut Context)) {
-    let (Some(machine), Some(role)) = (super::get(), cpu.role.get()) else { return };
+    let (Some(machine), Some(role)) = (super::get(), cpu.role()) else { return };
     // SAFETY: an exit handler of this CPU, the only one alive.
     let local = unsafe { cpu.local() };
     handler(&mut Context { machine, cpu, role: *role, local });
@@ -81,8 +88,8 @@ fn with_context(cpu: &'static PerCpu, handler: impl FnOnce(&mut Context)) {
 fn dispatch(context: &mut Context, frame: &mut Frame, esr: u64) -> Action {
     let counters = &context.cpu.counters;
     match ExceptionClass::of(esr) {
-        ExceptionClass::DataAbort => data_abort(context, frame, esr),
-        ExceptionClass::SystemRegister => system_register(context, frame, esr),
+        ExceptionClass::DataAbort => any_data_abort(context, frame, esr),
+        ExceptionClass::SystemRegister => trapped_register(context, frame, esr),
         ExceptionClass::Smc64 => match call(context, frame, ExitReason::Smc) {
             // A trapped SMC is at the instruction itself (HCR_EL2.TSC).
             Action::Resume => Action::Advance,
@@ -125,7 +132,7 @@ fn call(context: &mut Context, frame: &mut Frame, reason: ExitReason) -> Action 
             ReturnCode::Success.to_register()
         }
         Call::CpuOff => {
-            interrupts::end(context.machine, context.cpu, &context.role, context.local);
+            interrupts::end(context.cpu, &context.role, context.local);
             life.cpu_off(context.role.vcpu);
             leave(context.cpu);
         }
@@ -179,11 +186,12 @@ fn affinity_info(context: &Context, target: crate::id::Mpidr, level: u8) -> u64 
     found.map_or(ReturnCode::InvalidParameters.to_register(), AffinityState::to_register)
 }
 
-fn data_abort(context: &mut Context, frame: &mut Frame, esr: u64) -> Action {
+fn any_data_abort(context: &mut Context, frame: &mut Frame, esr: u64) -> Action {
     let (far, hpfar) = (read_sysreg!("far_el2"), read_sysreg!("hpfar_el2"));
     match mmio::decode(esr, far, hpfar) {
         Ok(access) => {
-            if emulate(context, frame, access) {
+            let Context { cpu, role, local, .. } = context;
+            if emulate(cpu, role, local, frame, access) {
                 context.cpu.counters.count(ExitReason::Mmio);
                 return Action::Advance;
             }
@@ -236,13 +244,12 @@ fn guest_state(context: &Context) -> GuestState {
 }
 
 /// Lets an emulated device answer an access. `false` where none is.
-fn emulate(context: &mut Context, frame: &mut Frame, access: Access) -> bool {
+fn emulate(cpu: &'static PerCpu, role: &Role, local: &mut Local, frame: &mut Frame, access: Access) -> bool {
     let value = match access.transfer {
         Transfer::Read { .. } => None,
         Transfer::Write { register } => Some(access.stored(frame.get(register.get()))),
     };
-    let Context { machine, cpu, role, local } = context;
-    let Some(answer) = interrupts::access(machine, cpu, role, local, access.ipa, access.width, value) else {
+    let Some(answer) = interrupts::access(cpu, role, local, access.ipa, access.width, value) else {
         return false;
     };
     if let Transfer::Read { register, .. } = access.transfer {
@@ -251,14 +258,14 @@ fn emulate(context: &mut Context, frame: &mut Frame, access: Access) -> bool {
     true
 }
 
-fn system_register(context: &mut Context, frame: &mut Frame, esr: u64) -> Action {
+fn trapped_register(context: &mut Context, frame: &mut Frame, esr: u64) -> Action {
     let access = mmio::decode_system_access(esr);
     let written = frame.get(access.register.get());
     let is_read = access.direction == Direction::Read;
     let Context { machine, cpu, role, local } = context;
     if access.name == ICC_DIR_EL1 && !is_read {
         cpu.counters.count(ExitReason::SysReg);
-        interrupts::deactivate(machine, cpu, role, local, written);
+        interrupts::deactivate(cpu, role, local, written);
         return Action::Advance;
     }
     if idregs::is_id_register(access.name) && is_read {
@@ -282,7 +289,7 @@ fn system_register(context: &mut Context, frame: &mut Frame, esr: u64) -> Action
                 SgiGroup::Group1 => SgiRegister::Sgi1,
                 SgiGroup::OtherGroup1 => SgiRegister::Asgi1,
             };
-            interrupts::sgi(machine, cpu, role, local, register, written);
+            interrupts::sgi(cpu, role, local, register, written);
             0
         }
         Verdict::Maintain => return setway::step(role.partition, local),
@@ -301,12 +308,7 @@ fn system_register(context: &mut Context, frame: &mut Frame, esr: u64) -> Action
 fn act(context: &mut Context, action: Action) {
     match action {
         Action::Resume => {}
-        Action::Advance => {
-            let (pc, pstate) = (read_sysreg!("elr_el2"), read_sysreg!("spsr_el2"));
-            let (pc, pstate) = mmio::advance(pc, pstate, read_sysreg!("esr_el2"));
-            write_sysreg!("elr_el2", pc);
-            write_sysreg!("spsr_el2", pstate);
-        }
+        Action::Advance => quick::advance(read_sysreg!("esr_el2")),
         Action::Inject(injection) => inject(context, injection),
         Action::Stop(StopReason::SystemOff) => end(context, Next::Off, StopReason::SystemOff),
         // The guest cannot go on: its partition's on-fault decides.
@@ -363,7 +365,7 @@ fn record(context: &mut Context, kind: RecordKind, esr: u64, address: u64) {
 
 /// Leaves the guest if its partition is being stopped.
 fn leave_if_stopping(this_cpu: &'static PerCpu) {
-    let stopping = this_cpu.role.get().is_some_and(|role| matches!(role.partition.life.state(), State::Stopping(_)));
+    let stopping = this_cpu.role().is_some_and(|role| matches!(role.partition.life.state(), State::Stopping(_)));
     if stopping {
         leave(this_cpu);
     }

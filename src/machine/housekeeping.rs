@@ -167,7 +167,7 @@ impl Desk {
             if (touched | pumped.drained) & bit != 0
                 && let Some(partition) = self.machine.partition(PartitionId::new(id))
             {
-                interrupts::settle_console(self.machine, partition);
+                interrupts::settle_console(partition);
             }
         }
         let busy = pumped.unfinished

@@ -17,8 +17,8 @@ use crate::irqchip;
 use crate::mmio::Width;
 use crate::plan::{Board, GuestGic, InterruptPlan, PartitionPlan};
 use crate::vgic::{
-    Control, Edit, Enabled, HwBits, HwChange, Level, Lr, Maintenance, Model, Patience, SgiRegister, VcpuMask, Vgic,
-    VgicConfig, VgicError,
+    Control, Edit, Enabled, HwBits, HwChange, Level, Lr, Maintenance, Model, Patience, SgiRegister, Unfinished,
+    VcpuMask, Vgic, VgicConfig, VgicError,
 };
 
 /// How long one vCPU waits for another of its partition, in milliseconds. The other's CPU answers an interrupt that its
@@ -28,16 +28,17 @@ const PATIENCE_MILLISECONDS: u64 = 1000;
 const DRAIN_LIMIT: u32 = 64;
 
 /// The hardware as `vgic` sees it, from this CPU.
-struct Hardware {
-    machine: &'static Machine,
+pub struct Hardware {
     cpu: &'static PerCpu,
     partition: &'static Partition,
     deadline: Option<u64>,
 }
 
 impl Hardware {
-    fn new(machine: &'static Machine, cpu: &'static PerCpu, role: &Role) -> Self {
-        Self { machine, cpu, partition: role.partition, deadline: None }
+    /// From the CPU that runs a vCPU.
+    #[inline(always)]
+    pub fn new(cpu: &'static PerCpu, role: &Role) -> Self {
+        Self { cpu, partition: role.partition, deadline: None }
     }
 
     /// Routes an owned SPI; it is disabled meanwhile, and stays so without a target.
@@ -81,6 +82,13 @@ impl crate::vgic::Machine for Hardware {
         irqchip::set_maintenance(wanted);
     }
 
+    #[inline(always)]
+    fn enable(&mut self, word: usize, mask: u32) {
+        if let Some(port) = self.cpu.port() {
+            irqchip::enable(port, word, mask);
+        }
+    }
+
     fn change(&mut self, change: &HwChange) {
         let Some(port) = self.cpu.port() else { return };
         match change {
@@ -88,8 +96,7 @@ impl crate::vgic::Machine for Hardware {
             HwChange::Enable { word, mask } => irqchip::enable(port, *word, *mask),
             HwChange::Bits(bits) => irqchip::change(port, bits),
             HwChange::Route { intid, vcpu, state } => {
-                let planned = vcpu.and_then(|vcpu| self.partition.plan.vcpus.get(vcpu.index()));
-                self.route(*intid, planned.and_then(|vcpu| self.machine.cpu(vcpu.cpu)), *state);
+                self.route(*intid, vcpu.and_then(|vcpu| self.partition.cpu(vcpu)), *state);
             }
             HwChange::Config { word, mask, edge } => irqchip::configure(port, *word, *mask, *edge),
         }
@@ -99,8 +106,22 @@ impl crate::vgic::Machine for Hardware {
         self.cpu.port().map_or(0, |port| irqchip::pending(port, word))
     }
 
+    #[inline(always)]
+    fn active(&mut self, word: usize) -> u32 {
+        self.cpu.port().map_or(0, |port| irqchip::active(port, word))
+    }
+
     fn kick(&mut self, vcpus: VcpuMask) {
-        kick(self.machine, self.partition, vcpus);
+        kick(self.partition, vcpus);
+    }
+
+    #[inline(always)]
+    fn signal(&mut self, vcpus: VcpuMask) {
+        for vcpu in vcpus.iter() {
+            if let Some(port) = self.partition.cpu(vcpu).and_then(PerCpu::port) {
+                irqchip::signal(irqchip::GUEST_SGI, port);
+            }
+        }
     }
 
     fn pause(&mut self) -> Patience {
@@ -113,12 +134,9 @@ impl crate::vgic::Machine for Hardware {
 }
 
 /// Makes the CPUs of these vCPUs look at their interrupts.
-pub fn kick(machine: &Machine, partition: &Partition, vcpus: VcpuMask) {
-    for vcpu in vcpus.iter() {
-        let planned = partition.plan.vcpus.get(vcpu.index());
-        if let Some(cpu) = planned.and_then(|vcpu| machine.cpu(vcpu.cpu)) {
-            cpu.post(Mail::Interrupts);
-        }
+pub fn kick(partition: &Partition, vcpus: VcpuMask) {
+    for cpu in vcpus.iter().filter_map(|vcpu| partition.cpu(vcpu)) {
+        cpu.post(Mail::Interrupts);
     }
 }
 
@@ -142,52 +160,32 @@ pub fn make_vgic(plan: &PartitionPlan, owned: &[InterruptPlan], board: &Board) -
     })
 }
 
-/// Serves the physical interrupt that made this CPU leave its guest.
-pub fn serve(this_cpu: &'static PerCpu, local: &mut Local) {
-    serve_one(this_cpu, local);
-}
-
-/// Serves what is pending while no guest runs on this CPU.
+/// Serves the most urgent interrupts that are pending while no guest runs on this CPU.
 pub fn drain(this_cpu: &'static PerCpu, local: &mut Local) {
     for _ in 0..DRAIN_LIMIT {
-        if serve_one(this_cpu, local) == Served::Nothing {
+        let interrupt = irqchip::acknowledge();
+        if interrupt.intid().is_none() {
             return;
         }
+        serve(this_cpu, local, interrupt);
     }
 }
 
-/// Whether there was an interrupt.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Served {
-    One,
-    Nothing,
-}
-
-fn serve_one(this_cpu: &'static PerCpu, local: &mut Local) -> Served {
-    let interrupt = irqchip::acknowledge();
-    let Some(intid) = interrupt.intid() else { return Served::Nothing };
-    if let Some(role) = this_cpu.role.get() {
-        // The short way: an owned interrupt and a free list register.
-        let free = irqchip::free_lrs();
-        if let Some(lr) = local.interface.hardware_lr(&role.partition.vgic, intid).filter(|_| free != 0) {
-            irqchip::write_lr(free.trailing_zeros(), lr);
-            irqchip::drop_priority(interrupt);
-            this_cpu.counters.count(ExitReason::Irq);
-            return Served::One;
-        }
-    }
-    serve_slowly(this_cpu, local, intid, interrupt);
-    Served::One
-}
-
-/// Everything but an owned interrupt that finds a free list register.
-fn serve_slowly(this_cpu: &'static PerCpu, local: &mut Local, intid: Intid, interrupt: irqchip::Acknowledged) {
+/// Serves an interrupt that was acknowledged. The vectors have put it into a list register already if it could go there
+/// by the short way; what arrives here is the hypervisor's own, or waits, or nobody's.
+pub fn serve(this_cpu: &'static PerCpu, local: &mut Local, interrupt: irqchip::Acknowledged) {
+    let Some(intid) = interrupt.intid() else { return };
     irqchip::drop_priority(interrupt);
-    let Some(machine) = get() else { return irqchip::deactivate(interrupt) };
+    let (Some(machine), role) = (get(), this_cpu.role()) else { return irqchip::deactivate(interrupt) };
+    if intid == irqchip::GUEST_SGI {
+        irqchip::deactivate(interrupt);
+        this_cpu.counters.count(ExitReason::Kick);
+        return take_sgi(this_cpu, local);
+    }
     if intid == irqchip::KICK {
         irqchip::deactivate(interrupt);
         this_cpu.counters.count(ExitReason::Kick);
-        return read_mail(machine, this_cpu, local);
+        return read_mail(this_cpu, local);
     }
     if intid == machine.timer {
         housekeeping::attend(this_cpu);
@@ -197,8 +195,8 @@ fn serve_slowly(this_cpu: &'static PerCpu, local: &mut Local, intid: Intid, inte
         housekeeping::attend(this_cpu);
         return irqchip::deactivate(interrupt);
     }
-    if let Some(role) = this_cpu.role.get() {
-        let mut hardware = Hardware::new(machine, this_cpu, role);
+    if let Some(role) = role {
+        let mut hardware = Hardware::new(this_cpu, role);
         if irqchip::maintenance() == Some(intid) {
             this_cpu.counters.count(ExitReason::Maintenance);
             local.interface.refresh(&role.partition.vgic, &mut hardware, Edit::default());
@@ -217,13 +215,27 @@ fn serve_slowly(this_cpu: &'static PerCpu, local: &mut Local, intid: Intid, inte
     irqchip::deactivate(interrupt);
 }
 
+/// Takes the SGIs that were made pending for this CPU's vCPU.
+pub fn take_sgi(this_cpu: &'static PerCpu, local: &mut Local) {
+    if let Some(role) = this_cpu.role() {
+        local.interface.attend_sgi(&role.partition.vgic, &mut Hardware::new(this_cpu, role));
+    }
+}
+
+/// Finishes what a quick access has left.
+pub fn finish(this_cpu: &'static PerCpu, local: &mut Local, unfinished: Unfinished) {
+    if let Some(role) = this_cpu.role() {
+        role.partition.vgic.finish(&mut local.interface, &mut Hardware::new(this_cpu, role), unfinished);
+    }
+}
+
 /// Does what the mail of this CPU asks for, but for the life cycle: that is looked at on the way out of every exit.
-fn read_mail(machine: &'static Machine, this_cpu: &'static PerCpu, local: &mut Local) {
+fn read_mail(this_cpu: &'static PerCpu, local: &mut Local) {
     let mail = this_cpu.take_mail();
     if mail.has(Mail::Interrupts)
-        && let Some(role) = this_cpu.role.get()
+        && let Some(role) = this_cpu.role()
     {
-        let mut hardware = Hardware::new(machine, this_cpu, role);
+        let mut hardware = Hardware::new(this_cpu, role);
         local.interface.attend(&role.partition.vgic, &mut hardware);
     }
     if mail.has(Mail::Housekeeping) {
@@ -238,14 +250,14 @@ pub fn has_pending() -> bool {
 }
 
 /// A vCPU begins on this CPU: its virtual interface is as after a reset.
-pub fn begin(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role, local: &mut Local) {
+pub fn begin(this_cpu: &'static PerCpu, role: &Role, local: &mut Local) {
     irqchip::reset_virtual_interface();
-    local.interface.start(&role.partition.vgic, &mut Hardware::new(machine, this_cpu, role));
+    local.interface.start(&role.partition.vgic, &mut Hardware::new(this_cpu, role));
 }
 
 /// A vCPU ends on this CPU.
-pub fn end(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role, local: &mut Local) {
-    local.interface.stop(&role.partition.vgic, &mut Hardware::new(machine, this_cpu, role));
+pub fn end(this_cpu: &'static PerCpu, role: &Role, local: &mut Local) {
+    local.interface.stop(&role.partition.vgic, &mut Hardware::new(this_cpu, role));
     irqchip::reset_virtual_interface();
 }
 
@@ -278,7 +290,6 @@ pub fn clean_partition(machine: &Machine, this_cpu: &PerCpu, partition: &Partiti
 
 /// Lets an emulated device answer an access; `value` is what a write stores. `None` where no device is.
 pub fn access(
-    machine: &'static Machine,
     this_cpu: &'static PerCpu,
     role: &Role,
     local: &mut Local,
@@ -286,15 +297,9 @@ pub fn access(
     width: Width,
     value: Option<u64>,
 ) -> Option<u64> {
-    let partition = role.partition;
-    let mut hardware = Hardware::new(machine, this_cpu, role);
-    let (interface, vgic) = (&mut local.interface, &partition.vgic);
-    let (distributor, redistributors) = match partition.plan.gic {
-        GuestGic::V2 { distributor, .. } => (distributor, None),
-        GuestGic::V3 { distributor, redistributors } => (distributor, Some(redistributors)),
-    };
-    if distributor.contains(ipa) {
-        let offset = ipa.offset_from(distributor.start())?;
+    let mut hardware = Hardware::new(this_cpu, role);
+    let (interface, vgic) = (&mut local.interface, &role.partition.vgic);
+    if let Some(offset) = role.distributor.offset(ipa) {
         return Some(match value {
             None => vgic.read_distributor(interface, &mut hardware, offset, width),
             Some(value) => {
@@ -303,8 +308,7 @@ pub fn access(
             }
         });
     }
-    if let Some(frames) = redistributors.filter(|frames| frames.contains(ipa)) {
-        let offset = ipa.offset_from(frames.start())?;
+    if let Some(offset) = role.redistributors.offset(ipa) {
         return Some(match value {
             None => vgic.read_redistributor(interface, &mut hardware, offset, width),
             Some(value) => {
@@ -313,6 +317,7 @@ pub fn access(
             }
         });
     }
+    let partition = role.partition;
     if let GuestGic::V2 { cpu_interface, .. } = partition.plan.gic
         && cpu_interface.contains(ipa)
     {
@@ -346,9 +351,9 @@ pub fn access(
 }
 
 /// Raises or lowers the line of a partition's console from the housekeeping CPU.
-pub fn settle_console(machine: &Machine, partition: &Partition) {
+pub fn settle_console(partition: &Partition) {
     let (Some(console), Some(planned)) = (&partition.console, partition.plan.console) else { return };
-    console.device.settle(|line| kick(machine, partition, partition.vgic.set_line(planned.intid, level(line))));
+    console.device.settle(|line| kick(partition, partition.vgic.set_line(planned.intid, level(line))));
 }
 
 const fn level(line: Line) -> Level {
@@ -359,21 +364,14 @@ const fn level(line: Line) -> Level {
 }
 
 /// Sends the SGIs that a guest asked for by a system register.
-pub fn sgi(
-    machine: &'static Machine,
-    this_cpu: &'static PerCpu,
-    role: &Role,
-    local: &mut Local,
-    register: SgiRegister,
-    value: u64,
-) {
-    let mut hardware = Hardware::new(machine, this_cpu, role);
+pub fn sgi(this_cpu: &'static PerCpu, role: &Role, local: &mut Local, register: SgiRegister, value: u64) {
+    let mut hardware = Hardware::new(this_cpu, role);
     role.partition.vgic.send_sgi(&mut local.interface, &mut hardware, register, value);
 }
 
 /// Carries out a trapped write to ICC_DIR_EL1.
-pub fn deactivate(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role, local: &mut Local, value: u64) {
-    let mut hardware = Hardware::new(machine, this_cpu, role);
+pub fn deactivate(this_cpu: &'static PerCpu, role: &Role, local: &mut Local, value: u64) {
+    let mut hardware = Hardware::new(this_cpu, role);
     let intid = Intid::new((value & 0xff_ffff) as u32);
     role.partition.vgic.deactivate(&mut local.interface, &mut hardware, intid);
 }

@@ -88,7 +88,7 @@ fn tell_first(machine: &'static Machine, partition: &Partition) {
 
 /// Does what the life cycle of this CPU's partition wants of an idle CPU. Does not return when it enters the guest.
 pub fn attend(this_cpu: &'static PerCpu, local: &mut Local) -> Attention {
-    let (Some(machine), Some(role)) = (super::get(), this_cpu.role.get()) else { return Attention::Done };
+    let (Some(machine), Some(role)) = (super::get(), this_cpu.role()) else { return Attention::Done };
     match role.partition.life.state() {
         State::Off => Attention::Done,
         State::Preparing if role.vcpu == VcpuId::new(0) => prepare(machine, this_cpu, role, local),
@@ -149,7 +149,7 @@ fn enter(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role, loca
     let features = own_features(machine);
     vcpu::reset(&features);
     vcpu::confine(&features, role.partition.confinement, role.vcpu);
-    interrupts::begin(machine, this_cpu, role, local);
+    interrupts::begin(this_cpu, role, local);
     // SAFETY: the lines above gave this CPU the state that `enter` asks for, and the idle loop's stack is not needed.
     unsafe { vcpu::enter(entry, this_cpu.stack_top()) }
 }
@@ -168,7 +168,7 @@ fn acknowledge(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role
         return Attention::Done;
     }
     vcpu::reset(&own_features(machine));
-    interrupts::end(machine, this_cpu, role, local);
+    interrupts::end(this_cpu, role, local);
     interrupts::clean_private(this_cpu, partition);
     let Some(next) = partition.life.acknowledge(role.vcpu) else { return Attention::Done };
     let is_quiet = quiesce_masters(partition, local);

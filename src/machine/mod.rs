@@ -13,6 +13,7 @@ pub mod panic;
 pub mod partition;
 pub mod percpu;
 mod prepare;
+pub mod quick;
 mod registers;
 mod setway;
 

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A partition as it runs: its plan, and what of it changes.
 
+use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use spin::{Mutex, Once};
 
+use super::percpu::PerCpu;
 use crate::arch::vcpu::Confinement;
 use crate::device::pl011::Pl011;
 use crate::exit::StopReason;
 use crate::fault::FaultWindow;
+use crate::id::VcpuId;
 use crate::partition::Lifecycle;
 use crate::plan::{Dma, DmaQuiesce, PartitionPlan};
 use crate::stage2::Stage2;
@@ -30,6 +33,7 @@ pub struct Partition {
     pub console: Option<Console>,
     /// How often it was restarted for a fault; locked only by its own CPUs, for a few instructions.
     pub faults: Mutex<FaultWindow>,
+    cpus: Once<Box<[&'static PerCpu]>>,
     restarts: AtomicU32,
     last_stop: Mutex<Option<StopReason>>,
     /// The device, by its place in the plan, that did not stop mastering the bus when it was told to.
@@ -63,10 +67,22 @@ impl Partition {
             stage2,
             console,
             faults: Mutex::new(faults),
+            cpus: Once::new(),
             restarts: AtomicU32::new(0),
             last_stop: Mutex::new(None),
             runaway: Once::new(),
         }
+    }
+
+    /// Names the CPUs of its vCPUs, in their order. Called once, before any of them runs.
+    pub fn set_cpus(&self, cpus: Box<[&'static PerCpu]>) {
+        self.cpus.call_once(|| cpus);
+    }
+
+    /// Returns the CPU of a vCPU.
+    #[inline(always)]
+    pub fn cpu(&self, vcpu: VcpuId) -> Option<&'static PerCpu> {
+        self.cpus.get()?.get(vcpu.index()).copied()
     }
 
     /// Counts a restart.

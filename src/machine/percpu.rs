@@ -2,17 +2,20 @@
 //! What each CPU has for itself. TPIDR_EL2 points to it.
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use super::partition::Partition;
 use super::prepare::Preparation;
-use crate::addr::Va;
+use crate::addr::{Ipa, IpaRange, Va};
 use crate::arch::mmu::Window;
-use crate::exit::ExitCounters;
+use crate::exit::{ExitCounters, ExitReason};
 use crate::fault::{RateLimiter, RecordRing};
 use crate::id::{CpuId, Mpidr, VcpuId};
 use crate::irqchip;
+use crate::plan::GuestGic;
 use crate::vgic::CpuInterface;
+use crate::vgic::short_way::BANK_SIZE;
 use crate::{read_sysreg, write_sysreg};
 
 /// A reason to look up from the guest; bits of [`PerCpu::mail`].
@@ -54,7 +57,85 @@ pub struct Role {
     pub partition: &'static Partition,
     /// Its id there.
     pub vcpu: VcpuId,
+    /// Where the guest finds its distributor.
+    pub distributor: Frame,
+    /// Where it finds the redistributors of its vCPUs; nowhere with GICv2.
+    pub redistributors: Frame,
 }
+
+/// A frame of emulated registers in guest-physical memory.
+#[derive(Clone, Copy)]
+pub struct Frame {
+    start: u64,
+    size: u64,
+}
+
+impl Frame {
+    fn of(range: Option<IpaRange>) -> Self {
+        range.map_or(Self { start: 0, size: 0 }, |range| Self { start: range.start().get(), size: range.size() })
+    }
+
+    /// Tells whether there is no such frame.
+    #[inline(always)]
+    pub fn is_none(&self) -> bool {
+        self.size == 0
+    }
+
+    /// Returns how far into the frame an address is, if it is in it.
+    #[inline(always)]
+    pub fn offset(&self, ipa: Ipa) -> Option<u64> {
+        let offset = ipa.get().wrapping_sub(self.start);
+        (offset < self.size).then_some(offset)
+    }
+}
+
+impl Role {
+    /// Makes the role of a vCPU.
+    pub fn new(partition: &'static Partition, vcpu: VcpuId) -> Self {
+        let (distributor, redistributors) = match partition.plan.gic {
+            GuestGic::V2 { distributor, .. } => (distributor, None),
+            GuestGic::V3 { distributor, redistributors } => (distributor, Some(redistributors)),
+        };
+        Self { partition, vcpu, distributor: Frame::of(Some(distributor)), redistributors: Frame::of(redistributors) }
+    }
+}
+
+/// What the vectors read, at the start of [`PerCpu`]. All but the stack is set before the CPU runs a guest.
+#[repr(C)]
+pub struct Hot {
+    emergency_stack_top: u64,
+    /// The bank of the vCPU's own interrupts.
+    private: AtomicPtr<u8>,
+    /// Where the bank of word 0 would stand before those of the SPIs.
+    spis: AtomicPtr<u8>,
+    /// GICD_CTLR's group enables of the partition.
+    groups: AtomicPtr<AtomicU32>,
+    /// The words of SPIs.
+    spi_words: AtomicU32,
+    /// The physical CPU interface and the virtual one's control, with GICv2.
+    gicc: AtomicU64,
+    gich: AtomicU64,
+}
+
+impl Hot {
+    /// Where the vectors find the stack for EL2's own faults.
+    pub const EMERGENCY_STACK_TOP: usize = offset_of!(Self, emergency_stack_top);
+    /// ... the bank of the vCPU's own interrupts.
+    pub const PRIVATE: usize = offset_of!(Self, private);
+    /// ... those of the SPIs.
+    pub const SPIS: usize = offset_of!(Self, spis);
+    /// ... how many words of SPIs there are.
+    pub const SPI_WORDS: usize = offset_of!(Self, spi_words);
+    /// ... which groups are enabled.
+    pub const GROUPS: usize = offset_of!(Self, groups);
+    /// ... GICC.
+    pub const GICC: usize = offset_of!(Self, gicc);
+    /// ... GICH.
+    pub const GICH: usize = offset_of!(Self, gich);
+}
+
+/// A partition of nobody: no group is enabled. For CPUs without a vCPU.
+static NO_GROUPS: AtomicU32 = AtomicU32::new(0);
 
 /// What a CPU alone touches, between exits and in them.
 pub struct Local {
@@ -70,17 +151,16 @@ pub struct Local {
     pub records: RateLimiter,
 }
 
-/// One CPU's data. The emergency stack stands first: the vectors know its place.
+/// One CPU's data.
 #[repr(C)]
 pub struct PerCpu {
-    emergency_stack_top: u64,
+    hot: Hot,
     stack_top: Va,
     /// Its place in the tree.
     pub id: CpuId,
     /// Its affinity.
     pub mpidr: Mpidr,
-    /// The vCPU it is dedicated to; set once, before the CPU is started.
-    pub role: spin::Once<Role>,
+    role: spin::Once<Role>,
     port: spin::Once<irqchip::Port>,
     failure: spin::Once<irqchip::InitError>,
     mail: AtomicU32,
@@ -96,10 +176,24 @@ pub struct PerCpu {
 unsafe impl Sync for PerCpu {}
 
 impl PerCpu {
+    /// Where the vectors find which priorities may take the short way into a list register.
+    pub const SHORT_WAY_BELOW: usize =
+        offset_of!(Self, local) + offset_of!(Local, interface) + CpuInterface::SHORT_WAY_BELOW;
+    /// ... the counter of interrupts.
+    pub const IRQ_COUNT: usize = offset_of!(Self, counters) + ExitCounters::offset_of(ExitReason::Irq);
+
     /// Makes the data of a CPU that does not run yet.
     pub fn new(id: CpuId, mpidr: Mpidr, stack_top: Va, emergency_stack_top: Va, local: Local) -> Self {
         Self {
-            emergency_stack_top: emergency_stack_top.get(),
+            hot: Hot {
+                emergency_stack_top: emergency_stack_top.get(),
+                private: AtomicPtr::default(),
+                spis: AtomicPtr::default(),
+                groups: AtomicPtr::new((&raw const NO_GROUPS).cast_mut()),
+                spi_words: AtomicU32::new(0),
+                gicc: AtomicU64::new(0),
+                gich: AtomicU64::new(0),
+            },
             stack_top,
             id,
             mpidr,
@@ -112,6 +206,27 @@ impl PerCpu {
             records: RecordRing::new(),
             local: UnsafeCell::new(local),
         }
+    }
+
+    /// Dedicates the CPU to a vCPU. Called once, before the CPU is started.
+    pub fn dedicate(&self, role: Role) {
+        self.role.call_once(|| role);
+        if let Some(way) = role.partition.vgic.short_way(role.vcpu) {
+            self.hot.private.store(way.private.cast_mut(), Ordering::Relaxed);
+            self.hot.spis.store(way.spis.wrapping_sub(BANK_SIZE).cast_mut(), Ordering::Relaxed);
+            self.hot.spi_words.store(way.spi_words, Ordering::Relaxed);
+            self.hot.groups.store(way.groups.cast_mut(), Ordering::Relaxed);
+        }
+        if let Some((gicc, gich)) = irqchip::memory_mapped_interfaces() {
+            self.hot.gicc.store(gicc.get(), Ordering::Relaxed);
+            self.hot.gich.store(gich.get(), Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the vCPU it is dedicated to.
+    #[inline(always)]
+    pub fn role(&self) -> Option<&Role> {
+        self.role.get()
     }
 
     /// Makes this the calling CPU's data.
@@ -154,9 +269,9 @@ impl PerCpu {
     /// interrupted for would keep later mail from interrupting.
     pub fn post(&self, mail: Mail) {
         let Some(port) = self.port() else { return };
-        // The mail is visible before the interrupt is raised: `kick` orders stores before it.
+        // The mail is visible before the interrupt is raised: `signal` orders stores before it.
         if self.mail.fetch_or(mail.bit(), Ordering::SeqCst) & mail.bit() == 0 {
-            irqchip::kick(port);
+            irqchip::signal(irqchip::KICK, port);
         }
     }
 

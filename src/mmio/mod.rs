@@ -225,6 +225,31 @@ pub fn decode(esr: u64, far: u64, hpfar: u64) -> Result<Access, AbortKind> {
     Ok(Access { ipa: fault_ipa(far, hpfar), width, transfer })
 }
 
+/// A load or store of 1 or 4 bytes, without sign extension, to where stage 2 maps nothing: what guests do to devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plain {
+    /// Load or store.
+    pub direction: Direction,
+    /// How much: a byte or a word.
+    pub width: Width,
+    /// The register: 0 to 31.
+    pub register: u8,
+}
+
+/// Decodes a data abort if it is plain; what [`decode`] says of it is the same.
+#[inline(always)]
+pub fn decode_plain(esr: u64) -> Option<Plain> {
+    const HALF: u64 = 1 << 22;
+    if esr & (ISV | HALF | SSE | CM | S1PTW | FAULT_KIND) != ISV | TRANSLATION {
+        return None;
+    }
+    Some(Plain {
+        direction: abort_direction(esr),
+        width: if esr & (2 << 22) == 0 { Width::Byte } else { Width::Word },
+        register: byte(esr >> 16) & 0x1f,
+    })
+}
+
 /// Decodes an instruction abort from a lower exception level (EC 0x20).
 pub fn decode_fetch(esr: u64, far: u64, hpfar: u64) -> AbortKind {
     // Bits 8 and 6 of an instruction abort's ISS are RES0: it is neither maintenance nor a write.
@@ -258,7 +283,7 @@ fn classify(esr: u64, far: u64, hpfar: u64, plain: AbortKind) -> AbortKind {
 /// Returns the faulting guest-physical address: the page from HPFAR_EL2.FIPA (bits 43 to 4 hold IPA bits 51 to 12),
 /// the offset from FAR_EL2.
 #[inline(always)]
-fn fault_ipa(far: u64, hpfar: u64) -> Ipa {
+pub fn fault_ipa(far: u64, hpfar: u64) -> Ipa {
     Ipa::new((((hpfar >> 4) & 0xff_ffff_ffff) << 12) | (far & 0xfff))
 }
 

@@ -6,6 +6,7 @@
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::SeqCst};
 
 use super::lr::Lr;
+use super::{Model, SGIS};
 use crate::id::{Intid, VcpuId};
 
 /// Nobody has the interrupt in a list register.
@@ -22,6 +23,8 @@ pub(super) struct Bank {
     pub linked: u32,
     /// Which are edge-triggered after a reset.
     pub edge_at_reset: u32,
+    /// Which can be enabled and disabled: all that exist, but for GICv2's SGIs.
+    pub can_enable: u32,
     /// GICD_ISENABLER.
     pub enable: AtomicU32,
     /// Pending, remembered: an edge, or a write to ISPENDR.
@@ -39,10 +42,11 @@ pub(super) struct Bank {
     irqs: [Irq; 32],
 }
 
-/// What does not fit a bit.
+/// What does not fit a bit. The vectors know the layout (`short_way`).
+#[repr(C)]
 pub(super) struct Irq {
     /// Identity, group and priority as a list register wants them; no state.
-    template: AtomicU64,
+    pub(super) template: AtomicU64,
     /// GICv3: the affinity of IROUTER, Aff3 in bits 31:24. GICv2: ITARGETSR.
     pub route: AtomicU32,
     /// The vCPU that last had it in a list register, or `NOBODY`. May be stale: the owner may have ended it since.
@@ -84,17 +88,22 @@ impl Irq {
 }
 
 impl Bank {
+    /// Where the interrupts stand in a bank.
+    pub const IRQS: usize = core::mem::offset_of!(Self, irqs);
+
     /// Makes the bank of word `word`, in the state of a reset but for routes.
-    pub fn new(word: usize, home: Option<VcpuId>, linked: u32, edge_at_reset: u32) -> Self {
+    pub fn new(word: usize, home: Option<(Model, VcpuId)>, linked: u32, edge_at_reset: u32) -> Self {
         let first = (word as u32) << 5;
         let irq = |bit: usize| {
             let intid = Intid::new(first | bit as u32);
             let template = if linked >> bit & 1 == 1 { Lr::hardware(intid) } else { Lr::software(intid) };
             Irq { template: AtomicU64::new(template.to_v3()), route: AtomicU32::new(0), holder: AtomicU8::new(NOBODY) }
         };
+        let always_enabled = if home.is_some_and(|(model, _)| model == Model::V2) { SGIS } else { 0 };
         Self {
             first,
-            home,
+            home: home.map(|(_, vcpu)| vcpu),
+            can_enable: existing(first) & !always_enabled,
             linked,
             edge_at_reset,
             enable: AtomicU32::new(0),
@@ -145,6 +154,11 @@ impl Bank {
     pub fn ready(&self) -> u32 {
         self.pending() & self.enable.load(SeqCst) & !self.active.load(SeqCst)
     }
+}
+
+/// Returns which interrupts of the 32 from `first` on there are: ids from 1020 on are none.
+pub(super) const fn existing(first: u32) -> u32 {
+    if first == 992 { 0x0fff_ffff } else { !0 }
 }
 
 /// Replaces a word by what `change` makes of it, in one step; not at all if that is `None`. Returns what it replaced.

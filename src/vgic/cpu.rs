@@ -21,10 +21,10 @@ mod sgi;
 
 use core::sync::atomic::Ordering::SeqCst;
 
+use super::Vgic;
 use super::lr::Lr;
 use super::machine::{Machine, Maintenance};
 use super::outcome::{Edit, HwBits, VcpuMask, bits};
-use super::{ATTEND_SGI, Vgic};
 use crate::id::{Intid, VcpuId};
 use file::File;
 
@@ -38,6 +38,8 @@ const ALL_PRIORITIES: u32 = 0x100;
 pub struct CpuInterface {
     me: VcpuId,
     lr_count: u32,
+    /// One bit for each list register.
+    all_lrs: u32,
     /// Only priorities below this may take the short way into a list register: that of the best one that waits for a
     /// list register, 0x100 when none waits, 0 while the vCPU is off.
     short_way_below: u32,
@@ -50,11 +52,16 @@ pub struct CpuInterface {
 }
 
 impl CpuInterface {
+    /// Where the vectors find which priorities may take the short way, as 32 bits.
+    pub const SHORT_WAY_BELOW: usize = core::mem::offset_of!(Self, short_way_below);
+
     /// Makes the interface of a vCPU that is off, on a CPU with `lr_count` list registers (1 to 16).
     pub fn new(vcpu: VcpuId, lr_count: u32) -> Self {
+        let lr_count = lr_count.clamp(1, MAX_LRS as u32);
         Self {
             me: vcpu,
-            lr_count: lr_count.clamp(1, MAX_LRS as u32),
+            lr_count,
+            all_lrs: (1 << lr_count) - 1,
             short_way_below: 0,
             maintenance: Maintenance::NONE,
             spilled: [0; 32],
@@ -63,6 +70,7 @@ impl CpuInterface {
     }
 
     /// Returns the vCPU.
+    #[inline(always)]
     pub fn vcpu(&self) -> VcpuId {
         self.me
     }
@@ -100,17 +108,23 @@ impl CpuInterface {
     /// Does what a kick asks for.
     pub fn attend<M: Machine>(&mut self, vgic: &Vgic, machine: &mut M) {
         let Some(shared) = vgic.vcpu(self.me).filter(|_| self.is_running()) else { return };
-        match shared.attention.swap(0, SeqCst) {
-            0 => {}
-            ATTEND_SGI => self.deliver_sgi(vgic, machine),
-            _ => self.refresh(vgic, machine, Edit::default()),
+        if shared.attention.swap(false, SeqCst) {
+            self.refresh(vgic, machine, Edit::default());
+        }
+    }
+
+    /// Takes the SGIs that were made pending here.
+    #[inline(never)]
+    pub fn attend_sgi<M: Machine>(&mut self, vgic: &Vgic, machine: &mut M) {
+        if self.is_running() {
+            self.deliver_sgi(vgic, machine);
         }
     }
 
     /// Carries out an edit of one's own if one of its interrupts is in a list register or spilled.
     pub(super) fn edit_held<M: Machine>(&mut self, vgic: &Vgic, machine: &mut M, edit: Edit) {
         let spilled = self.spilled.get(edit.word).is_some_and(|&word| word & edit.mask != 0);
-        let used = !machine.free_lrs() & self.all_lrs();
+        let used = !machine.free_lrs() & self.all_lrs;
         let held = spilled
             || bits(used).any(|index| {
                 let intid = machine.read_lr(index).intid();
@@ -125,7 +139,7 @@ impl CpuInterface {
     pub fn refresh<M: Machine>(&mut self, vgic: &Vgic, machine: &mut M, edit: Edit) {
         let Some(shared) = vgic.vcpu(self.me).filter(|_| self.is_running()) else { return };
         // An asker draws first and calls for attention then.
-        shared.attention.store(0, SeqCst);
+        shared.attention.store(false, SeqCst);
         let ticket = shared.mailbox.drawn();
         let mut file = File::read(machine, self.lr_count);
         self.settle_ends(vgic, machine, &file);
@@ -207,12 +221,10 @@ impl CpuInterface {
         machine.kick(core::mem::take(&mut self.kicks));
     }
 
-    fn is_running(&self) -> bool {
+    /// Tells whether the vCPU takes interrupts.
+    #[inline(always)]
+    pub fn is_running(&self) -> bool {
         self.short_way_below != 0
-    }
-
-    fn all_lrs(&self) -> u32 {
-        !(!0u32).checked_shl(self.lr_count).unwrap_or(0)
     }
 
     /// Returns which interrupts of a word are pending and active in list registers.

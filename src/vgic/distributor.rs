@@ -4,7 +4,7 @@
 
 use core::sync::atomic::Ordering::SeqCst;
 
-use super::bank::Bank;
+use super::bank::{Bank, existing};
 use super::lr::Lr;
 use super::outcome::{Edit, Operation, Outcome, VcpuMask, bits};
 use super::registers::{IIDR, Kind, Live, Reading, Register, identification, lanes};
@@ -190,16 +190,24 @@ impl Vgic {
         }
     }
 
+    /// Returns GICD_TYPER.
+    #[inline(always)]
+    pub(super) fn typer(&self) -> u32 {
+        let lines = self.spis.len() as u32;
+        match self.model {
+            Model::V2 => lines | (self.vcpus.len() as u32).wrapping_sub(1) << 5,
+            // 10 id bits, any Aff3, no 1-of-N routing.
+            Model::V3 => lines | 9 << 19 | 1 << 24 | 1 << 25,
+        }
+    }
+
     /// Reads the registers that are neither banked nor an array.
     fn read_constant(&self, offset: u64) -> u32 {
-        let lines = self.spis.len() as u32;
         let groups = self.groups.load(SeqCst);
         match (self.model, offset) {
             (Model::V2, 0) => groups,
             (Model::V3, 0) => groups | CTLR_V3,
-            (Model::V2, 4) => lines | (self.vcpus.len() as u32 - 1) << 5,
-            // 10 id bits, any Aff3, no 1-of-N routing.
-            (Model::V3, 4) => lines | 9 << 19 | 1 << 24 | 1 << 25,
+            (_, 4) => self.typer(),
             (_, 8) => IIDR,
             (Model::V2, 0xfd0..=0xfff) => identification(offset, [0x90, 0xb4, 0x2b, 0x00], 0x04),
             (Model::V3, 0xffd0..=0xffff) => identification(offset, [0x92, 0xb4, 0x3b, 0x00], 0x44),
@@ -211,7 +219,7 @@ impl Vgic {
 impl Bank {
     /// Returns which interrupts of the bank there are: ids from 1020 on are none.
     pub(super) fn exists(&self) -> u32 {
-        if self.first == 992 { 0x0fff_ffff } else { !0 }
+        existing(self.first)
     }
 
     /// Returns which have a fixed trigger: SGIs and the linked PPIs.

@@ -51,6 +51,7 @@ pub struct Board {
     pub spis: RefCell<Vec<Physical>>,
     pub owned: Vec<usize>,
     kicked: Cell<u32>,
+    signalled: Cell<u32>,
     pauses: Cell<u32>,
 }
 
@@ -105,6 +106,7 @@ impl Board {
             spis: RefCell::new(spis),
             owned: config.owned.iter().map(|&(id, _)| id).collect(),
             kicked: Cell::new(0),
+            signalled: Cell::new(0),
             pauses: Cell::new(0),
         };
         (0..config.cpus).for_each(|cpu| board.start(cpu));
@@ -263,12 +265,19 @@ impl Board {
     fn serve_kicks(&self) -> bool {
         let mut served = false;
         for cpu in 0..self.cpus.len() {
-            if self.kicked.get() >> cpu & 1 == 0 {
+            let asked = |asked: &Cell<u32>| asked.get() >> cpu & 1 == 1;
+            if !asked(&self.kicked) && !asked(&self.signalled) {
                 continue;
             }
             if let Ok(mut interface) = self.interfaces[cpu].try_borrow_mut() {
-                self.kicked.set(self.kicked.get() & !(1 << cpu));
-                interface.attend(&self.vgic, &mut Port(self, cpu));
+                if asked(&self.signalled) {
+                    self.signalled.set(self.signalled.get() & !(1 << cpu));
+                    interface.attend_sgi(&self.vgic, &mut Port(self, cpu));
+                }
+                if asked(&self.kicked) {
+                    self.kicked.set(self.kicked.get() & !(1 << cpu));
+                    interface.attend(&self.vgic, &mut Port(self, cpu));
+                }
                 served = true;
             }
         }
@@ -430,6 +439,19 @@ impl Machine for Port<'_> {
     fn kick(&mut self, vcpus: VcpuMask) {
         assert!(!vcpus.contains(VcpuId::new(self.1 as u8)), "a CPU kicks itself");
         self.0.kicked.set(self.0.kicked.get() | vcpus.bits());
+    }
+
+    fn signal(&mut self, vcpus: VcpuMask) {
+        assert!(!vcpus.contains(VcpuId::new(self.1 as u8)), "a CPU signals itself");
+        self.0.signalled.set(self.0.signalled.get() | vcpus.bits());
+    }
+
+    fn enable(&mut self, word: usize, mask: u32) {
+        self.change(&HwChange::Enable { word, mask });
+    }
+
+    fn active(&mut self, word: usize) -> u32 {
+        (0..32).filter(|&bit| self.0.get_physical(self.1, 32 * word + bit).active).fold(0, |all, bit| all | 1 << bit)
     }
 
     fn pause(&mut self) -> Patience {

@@ -91,12 +91,18 @@ pub trait Machine {
     fn eoi_count(&mut self) -> u32;
     /// Chooses the maintenance interrupts, and clears EOIcount.
     fn set_maintenance(&mut self, wanted: Maintenance);
+    /// Enables SPIs of a word, or private interrupts of this CPU with word 0.
+    fn enable(&mut self, word: usize, mask: u32);
     /// Changes the physical distributor.
     fn change(&mut self, change: &HwChange);
+    /// Returns which SPIs of a word are physically active.
+    fn active(&mut self, word: usize) -> u32;
     /// Returns which interrupts of a word are physically pending; word 0 is this CPU's.
     fn pending(&mut self, word: usize) -> u32;
     /// Makes the CPUs of these vCPUs leave their guest and refresh.
     fn kick(&mut self, vcpus: VcpuMask);
+    /// Makes the CPUs of these vCPUs leave their guest and take the SGIs that are pending for it.
+    fn signal(&mut self, vcpus: VcpuMask);
     /// Lets a moment pass in a wait for other vCPUs.
     fn pause(&mut self) -> Patience;
 }

@@ -26,11 +26,13 @@ mod lr;
 mod machine;
 mod operations;
 mod outcome;
+mod quick;
 mod recall;
 mod redistributor;
 mod registers;
 mod sgi;
 mod shell;
+pub mod short_way;
 mod targets;
 
 #[cfg(test)]
@@ -45,7 +47,7 @@ mod tables;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::SeqCst};
 
 use crate::id::{CpuId, Intid, MAX_VCPUS, Mpidr, Trigger, VcpuId};
 use crate::mmio::Width;
@@ -57,7 +59,9 @@ pub use cpu::CpuInterface;
 pub use lr::Lr;
 pub use machine::{Control, Level, Machine, Maintenance, Patience};
 pub use outcome::{Edit, Enabled, HwBits, HwChange, Operation, Outcome, Own, Recall, VcpuMask};
+pub use quick::{Quick, Unfinished};
 pub use sgi::SgiRegister;
+pub use shell::Sent;
 
 /// The architecture of the controller that a guest sees; always that of the board's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,17 +130,12 @@ struct Vcpu {
     bank: Bank,
     /// GICv2: for each SGI the CPU interfaces it is pending from.
     sources: [AtomicU8; 16],
-    /// Why it was kicked.
-    attention: AtomicU32,
+    /// Whether it was kicked and has not looked since.
+    attention: AtomicBool,
     /// GICR_WAKER.ProcessorSleep.
     asleep: AtomicU32,
     mailbox: Mailbox,
 }
-
-/// An SGI was made pending.
-const ATTEND_SGI: u32 = 1;
-/// Anything else.
-const ATTEND_ALL: u32 = 2;
 
 /// SGIs are edge-triggered.
 const SGIS: u32 = 0xffff;
@@ -170,9 +169,9 @@ impl Vgic {
             .zip(config.cpus)
             .map(|(raw, &cpu)| Vcpu {
                 cpu,
-                bank: Bank::new(0, Some(VcpuId::new(raw)), config.linked_ppis & !SGIS, SGIS),
+                bank: Bank::new(0, Some((config.model, VcpuId::new(raw))), config.linked_ppis & !SGIS, SGIS),
                 sources: [const { AtomicU8::new(0) }; 16],
-                attention: AtomicU32::new(0),
+                attention: AtomicBool::new(false),
                 asleep: AtomicU32::new(0),
                 mailbox: Mailbox::default(),
             })
@@ -211,7 +210,7 @@ impl Vgic {
             };
             vcpu.bank.reset(enable, 0, 0);
             vcpu.sources.iter().for_each(|source| source.store(0, SeqCst));
-            vcpu.attention.store(0, SeqCst);
+            vcpu.attention.store(false, SeqCst);
             vcpu.asleep.store(1, SeqCst);
             vcpu.mailbox.reset();
         }
@@ -252,10 +251,12 @@ impl Vgic {
         self.vcpus.first().map_or(0, |vcpu| vcpu.bank.linked)
     }
 
+    #[inline(always)]
     fn vcpu(&self, id: VcpuId) -> Option<&Vcpu> {
         self.vcpus.get(id.index())
     }
 
+    #[inline(always)]
     fn spi_bank(&self, word: usize) -> Option<&Bank> {
         self.spis.get(word.checked_sub(1)?)
     }
@@ -269,6 +270,7 @@ impl Vgic {
         }
     }
 
+    #[inline(always)]
     fn online(&self) -> VcpuMask {
         VcpuMask::new(self.online.load(SeqCst))
     }
@@ -304,7 +306,7 @@ impl Vgic {
     fn summon(&self, vcpu: VcpuId) -> VcpuMask {
         match self.vcpu(vcpu) {
             Some(shared) if self.online().contains(vcpu) => {
-                shared.attention.fetch_or(ATTEND_ALL, SeqCst);
+                shared.attention.store(true, SeqCst);
                 VcpuMask::of(vcpu)
             }
             _ => VcpuMask::NONE,

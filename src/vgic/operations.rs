@@ -156,6 +156,11 @@ impl Vgic {
         for bit in bits(mask) {
             bank.irq(bit).update(|template| change(bit, template));
         }
+        self.rank_changed(bank, me, word, mask)
+    }
+
+    /// Returns what is to be done after groups or priorities of `mask` were changed.
+    pub(super) fn rank_changed(&self, bank: &Bank, me: VcpuId, word: usize, mask: u32) -> Outcome {
         let mut outcome = Outcome { own: Own::Held(Edit::review(word, mask)), ..Outcome::NONE };
         let holders = match bank.home {
             Some(home) => self.others(me, VcpuMask::of(home)),

@@ -19,6 +19,7 @@ const ROUNDS: u64 = 4000;
 struct Shared {
     vgic: Vgic,
     kicks: [AtomicBool; CPUS],
+    signals: [AtomicBool; CPUS],
     raised: [AtomicU64; COUNT],
     taken: [AtomicU64; COUNT],
     /// CPUs that have nothing more to raise.
@@ -73,6 +74,18 @@ impl Machine for Runner {
         vcpus.iter().for_each(|vcpu| self.shared.kicks[vcpu.index()].store(true, SeqCst));
     }
 
+    fn signal(&mut self, vcpus: VcpuMask) {
+        vcpus.iter().for_each(|vcpu| self.shared.signals[vcpu.index()].store(true, SeqCst));
+    }
+
+    fn enable(&mut self, word: usize, mask: u32) {
+        panic!("nothing here has hardware, but {mask:#x} of word {word} was enabled");
+    }
+
+    fn active(&mut self, _: usize) -> u32 {
+        0
+    }
+
     fn pause(&mut self) -> Patience {
         self.pauses += 1;
         assert!(self.pauses < 10_000_000, "CPU {} waits for good", self.me);
@@ -93,6 +106,9 @@ impl Runner {
     /// What happens at the guest's boundary: kicks and maintenance.
     fn at_boundary(&mut self, interface: &mut CpuInterface) {
         let shared = self.shared.clone();
+        if shared.signals[self.me].swap(false, SeqCst) {
+            interface.attend_sgi(&shared.vgic, self);
+        }
         if shared.kicks[self.me].swap(false, SeqCst) {
             interface.attend(&shared.vgic, self);
         }
@@ -217,6 +233,7 @@ fn each_interrupt_raised_is_taken_once_while_vcpus_interfere() {
     let shared = Arc::new(Shared {
         vgic,
         kicks: [const { AtomicBool::new(false) }; CPUS],
+        signals: [const { AtomicBool::new(false) }; CPUS],
         raised: [const { AtomicU64::new(0) }; COUNT],
         taken: [const { AtomicU64::new(0) }; COUNT],
         done: AtomicU64::new(0),

@@ -79,6 +79,12 @@ impl Vgic {
     }
 }
 
+/// Returns where a register of a vCPU's own SGI frame stands among all redistributors.
+#[inline(always)]
+pub(super) fn own_register(vcpu: VcpuId, offset: u64) -> u64 {
+    u64::from(vcpu.get()) * STRIDE + FRAME + offset
+}
+
 /// Returns the register of the SGI frame: those of word 0, but ITARGETSR.
 fn sgi_frame_register(offset: u64, width: Width) -> Option<Register> {
     if offset >= 0x1000 {

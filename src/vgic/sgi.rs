@@ -3,9 +3,10 @@
 
 use core::sync::atomic::Ordering::SeqCst;
 
-use super::outcome::VcpuMask;
-use super::{ATTEND_SGI, Vgic};
-use crate::id::{Mpidr, VcpuId};
+use super::bank::Irq;
+use super::outcome::{VcpuMask, bits};
+use super::{Model, Vgic};
+use crate::id::VcpuId;
 
 /// The registers that send SGIs (Arm IHI 0069, 12.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,55 +21,68 @@ pub enum SgiRegister {
 
 impl Vgic {
     /// Makes the SGI of a write to a GICv3 SGI register pending, and returns the running vCPUs that must look.
+    #[inline(always)]
     pub(super) fn sgi(&self, me: VcpuId, register: SgiRegister, value: u64) -> VcpuMask {
         let group = match register {
             SgiRegister::Sgi1 => 1,
             SgiRegister::Asgi1 | SgiRegister::Sgi0 => 0,
         };
         let intid = (value >> 24 & 0xf) as u32;
-        if value >> 40 & 1 == 1 {
-            let all = (0..self.vcpus.len() as u8).map(VcpuId::new).filter(|&vcpu| vcpu != me);
-            return all.fold(VcpuMask::NONE, |told, vcpu| told.union(self.pend_sgi(vcpu, intid, Some(group), None)));
-        }
-        let range = (value >> 44 & 0xf) << 4;
-        let cluster = (value >> 48 & 0xff) << 32 | (value >> 32 & 0xff) << 16 | (value >> 16 & 0xff) << 8;
-        let targets = super::outcome::bits((value & 0xffff) as u32);
-        targets
-            .filter_map(|bit| Mpidr::new(cluster | range | u64::from(bit)).to_vcpu())
-            .fold(VcpuMask::NONE, |told, vcpu| told.union(self.pend_sgi(vcpu, intid, Some(group), None)))
+        // IRM, or a target list below Aff3.Aff2.Aff1 and a range of Aff0.
+        let targets = if value >> 40 & 1 == 1 {
+            self.all() & !VcpuMask::of(me).bits()
+        } else {
+            let cluster = value & 0x00ff_f0ff_00ff_0000;
+            // vCPU n has affinity 0.0.n/16.n%16.
+            let list = (value & 0xffff) as u32;
+            match cluster {
+                0 => list & self.all(),
+                0x1_0000 => list << 16 & self.all(),
+                _ => 0,
+            }
+        };
+        self.pend_sgis(targets, intid, |irq| irq.template().group() == group)
     }
 
     /// Makes the SGI of a write to GICD_SGIR pending (Arm IHI 0048, 4.3.15), and returns the running vCPUs that must look.
     pub(super) fn sgir(&self, me: VcpuId, value: u32) -> VcpuMask {
-        let all = (1u32 << self.vcpus.len().min(8)).wrapping_sub(1);
         let myself = VcpuMask::of(me).bits();
         let targets = match value >> 24 & 3 {
-            0 => value >> 16 & 0xff & all,
-            1 => all & !myself,
+            0 => value >> 16 & 0xff & self.all(),
+            1 => self.all() & !myself,
             2 => myself,
             _ => 0,
         };
-        VcpuMask::new(targets)
-            .iter()
-            .fold(VcpuMask::NONE, |told, vcpu| told.union(self.pend_sgi(vcpu, value & 0xf, None, Some(me))))
+        let intid = value & 0xf;
+        for vcpu in VcpuMask::new(targets).iter() {
+            // A sender notes itself first and latches then.
+            if let Some(source) = self.vcpu(vcpu).and_then(|shared| shared.sources.get(intid as usize)) {
+                source.fetch_or(myself as u8, SeqCst);
+            }
+        }
+        self.pend_sgis(targets, intid, |_| true)
     }
 
-    /// Makes an SGI pending at a vCPU, if there it is of the group, and returns the vCPU if it runs.
-    pub(super) fn pend_sgi(&self, vcpu: VcpuId, intid: u32, group: Option<u32>, source: Option<VcpuId>) -> VcpuMask {
-        let Some(shared) = self.vcpu(vcpu) else {
-            return VcpuMask::NONE;
-        };
-        if group.is_some_and(|group| shared.bank.irq(intid).template().group() != group) {
-            return VcpuMask::NONE;
+    /// Returns all vCPUs, one bit each.
+    #[inline(always)]
+    fn all(&self) -> u32 {
+        (1_u64 << (self.vcpus.len() & 63)).wrapping_sub(1) as u32
+    }
+
+    /// Makes an SGI pending at the vCPUs where it is `meant`, and returns those that run and must look. With GICv3 who has
+    /// it pending already need not: it was told, or looks before it takes anything. With GICv2 there may be a new source.
+    #[inline(always)]
+    fn pend_sgis(&self, targets: u32, intid: u32, meant: impl Fn(&Irq) -> bool) -> VcpuMask {
+        let bit = 1 << (intid & 15);
+        let mut told = 0;
+        for target in bits(targets) {
+            let Some(shared) = self.vcpus.get(target as usize).filter(|shared| meant(shared.bank.irq(intid))) else {
+                continue;
+            };
+            if shared.bank.latch.fetch_or(bit, SeqCst) & bit == 0 || self.model == Model::V2 {
+                told |= 1_u32.checked_shl(target).unwrap_or(0);
+            }
         }
-        if let Some((source, sources)) = source.zip(shared.sources.get(intid as usize)) {
-            sources.fetch_or(1u8.checked_shl(u32::from(source.get())).unwrap_or(0), SeqCst);
-        }
-        shared.bank.latch.fetch_or(1 << (intid & 15), SeqCst);
-        if !self.online().contains(vcpu) {
-            return VcpuMask::NONE;
-        }
-        shared.attention.fetch_or(ATTEND_SGI, SeqCst);
-        VcpuMask::of(vcpu)
+        VcpuMask::new(told & self.online().bits())
     }
 }

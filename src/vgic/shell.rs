@@ -7,11 +7,22 @@ use super::cpu::CpuInterface;
 use super::machine::{Machine, Patience};
 use super::outcome::{Edit, HwBits, HwChange, Operation, Outcome, Own, Recall, VcpuMask};
 use super::registers::{Kind, Live, Reading};
-use super::{Level, SgiRegister, Vgic, Width};
+use super::{Level, Model, Quick, SgiRegister, Vgic, Width};
 use crate::id::{Intid, MAX_VCPUS, VcpuId};
 
+/// GICv2's GICD_SGIR.
+const SGIR: u64 = 0xf00;
 /// How often a clearing looks again. Each further round needs another vCPU to move the same interrupt at that moment.
 const CLEAR_ROUNDS: u32 = 8;
+
+/// To whom SGIs went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// To all whom they were meant for.
+    All,
+    /// To all but the sender itself: [`CpuInterface::attend_sgi`] takes them.
+    ButOwn,
+}
 
 /// What a recall brought.
 struct Recalled {
@@ -31,6 +42,17 @@ impl Vgic {
         width: Width,
         value: u64,
     ) {
+        match self.write_quickly(cpu.vcpu(), machine, offset, width, value as u32) {
+            Quick::Done => return,
+            Quick::Unfinished(unfinished) => return self.finish(cpu, machine, unfinished),
+            Quick::Not => {}
+        }
+        if self.model == Model::V2 && offset == SGIR && width == Width::Word {
+            if self.send_sgir_quickly(cpu, machine, value as u32) == Sent::ButOwn {
+                cpu.attend_sgi(self, machine);
+            }
+            return;
+        }
         let me = cpu.vcpu();
         self.distributor_write(me, offset, width, value, |outcome| self.apply(cpu, machine, &outcome));
     }
@@ -43,6 +65,9 @@ impl Vgic {
         offset: u64,
         width: Width,
     ) -> u64 {
+        if let Some(value) = self.read_quickly(offset, width) {
+            return value;
+        }
         let reading = self.distributor_read(cpu.vcpu(), offset, width);
         self.complete(cpu, machine, reading)
     }
@@ -56,6 +81,11 @@ impl Vgic {
         width: Width,
         value: u64,
     ) {
+        match self.write_redistributor_quickly(cpu.vcpu(), machine, offset, width, value as u32) {
+            Quick::Done => return,
+            Quick::Unfinished(unfinished) => return self.finish(cpu, machine, unfinished),
+            Quick::Not => {}
+        }
         let outcome = self.redistributor_write(cpu.vcpu(), offset, width, value);
         self.apply(cpu, machine, &outcome);
     }
@@ -74,14 +104,42 @@ impl Vgic {
 
     /// Sends the SGIs of a write to ICC_SGI1R_EL1 and its like. GICv3 only.
     pub fn send_sgi<M: Machine>(&self, cpu: &mut CpuInterface, machine: &mut M, register: SgiRegister, value: u64) {
-        let targets = self.sgi(cpu.vcpu(), register, value);
-        if targets.contains(cpu.vcpu()) {
-            cpu.deliver_sgi(self, machine);
+        if self.send_sgi_quickly(cpu, machine, register, value) == Sent::ButOwn {
+            cpu.attend_sgi(self, machine);
         }
+    }
+
+    /// Sends the SGIs of a write to ICC_SGI1R_EL1 and its like to other vCPUs, and to the own one if its list registers
+    /// are empty. GICv3 only.
+    #[inline(always)]
+    pub fn send_sgi_quickly<M: Machine>(
+        &self,
+        cpu: &mut CpuInterface,
+        machine: &mut M,
+        register: SgiRegister,
+        value: u64,
+    ) -> Sent {
+        let targets = self.sgi(cpu.vcpu(), register, value);
+        self.signal_sgi(cpu, machine, targets)
+    }
+
+    /// Sends the SGI of a write to GICD_SGIR, as [`Vgic::send_sgi_quickly`] does. GICv2 only.
+    #[inline(always)]
+    pub fn send_sgir_quickly<M: Machine>(&self, cpu: &mut CpuInterface, machine: &mut M, value: u32) -> Sent {
+        let targets = self.sgir(cpu.vcpu(), value);
+        self.signal_sgi(cpu, machine, targets)
+    }
+
+    #[inline(always)]
+    fn signal_sgi<M: Machine>(&self, cpu: &mut CpuInterface, machine: &mut M, targets: VcpuMask) -> Sent {
         let others = targets.without(cpu.vcpu());
         if !others.is_empty() {
-            machine.kick(others);
+            machine.signal(others);
         }
+        if targets.contains(cpu.vcpu()) && !cpu.deliver_sgi_quickly(self, machine) {
+            return Sent::ButOwn;
+        }
+        Sent::All
     }
 
     /// Carries out a write to ICC_DIR_EL1 or GICC_DIR: deactivates an interrupt wherever it is active. Without effect
@@ -108,7 +166,8 @@ impl Vgic {
     }
 
     /// Carries out an outcome.
-    fn apply<M: Machine>(&self, cpu: &mut CpuInterface, machine: &mut M, outcome: &Outcome) {
+    #[inline(never)]
+    pub(super) fn apply<M: Machine>(&self, cpu: &mut CpuInterface, machine: &mut M, outcome: &Outcome) {
         self.carry_out(cpu, machine, outcome);
         if outcome.recall.edit.operation == Operation::ClearPending {
             self.clear_stragglers(cpu, machine, outcome.recall.edit);

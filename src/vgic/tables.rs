@@ -272,7 +272,10 @@ fn sgi_reaches_each_kind_of_target() {
     let board = board(Model::V3, 3);
     let vgic = &board.vgic;
     (0..3).for_each(|cpu| board.write_redistributor(0, cpu * 0x2_0000 + 0x1_0080, Word, u64::MAX));
-    let send = |register, value: u64| vgic.sgi(VcpuId::new(1), register, value).bits();
+    let send = |register, value: u64| {
+        vgic.vcpus.iter().for_each(|vcpu| vcpu.bank.latch.store(0, SeqCst));
+        vgic.sgi(VcpuId::new(1), register, value).bits()
+    };
     for (register, value, told) in [
         (SgiRegister::Sgi1, 0x0200_0005, 0b101),           // a target list
         (SgiRegister::Sgi1, 0x0200_0002, 0b010),           // oneself
@@ -290,6 +293,15 @@ fn sgi_reaches_each_kind_of_target() {
     board.write_redistributor(0, 0x1_0080, Word, 0);
     assert_eq!(send(SgiRegister::Sgi1, 0x0200_0001), 0);
     assert_eq!(send(SgiRegister::Sgi0, 0x0200_0001), 1);
+}
+
+#[test]
+fn an_sgi_that_is_pending_is_told_of_once() {
+    let board = board(Model::V3, 2);
+    let send = || board.vgic.sgi(VcpuId::new(1), SgiRegister::Sgi0, 0x0200_0001).bits();
+    assert_eq!((send(), send()), (1, 0));
+    board.vgic.vcpus[0].bank.latch.store(0, SeqCst);
+    assert_eq!(send(), 1);
 }
 
 #[test]

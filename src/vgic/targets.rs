@@ -46,14 +46,9 @@ impl Vgic {
         bits(lanes(width)).fold(0, |value, n| value | (bank.irq((first & 31) + n).route.load(SeqCst) & 0xff) << (8 * n))
     }
 
-    /// Writes GICv2's SGIR, CPENDSGIR and SPENDSGIR.
+    /// Writes GICv2's CPENDSGIR and SPENDSGIR.
     pub(super) fn write_sgi_register(&self, me: VcpuId, offset: u64, width: Width, value: u32) -> Outcome {
         match (offset, width) {
-            (0xf00, Width::Word) => {
-                let told = self.sgir(me, value);
-                let own = if told.contains(me) { Own::Refresh(Edit::default()) } else { Own::Keep };
-                Outcome { own, kick: told.without(me), ..Outcome::NONE }
-            }
             (0xf10..=0xf2f, Width::Word | Width::Byte) if width == Width::Byte || offset & 3 == 0 => {
                 let Some(shared) = self.vcpu(me) else { return Outcome::NONE };
                 let first = offset as usize & 0xf;

@@ -5,46 +5,73 @@ use core::sync::atomic::Ordering::SeqCst;
 
 use super::CpuInterface;
 use super::file::File;
+use super::review::merge_source;
+use crate::vgic::lr::Lr;
 use crate::vgic::machine::{Machine, Maintenance};
 use crate::vgic::outcome::{Edit, Operation, bits};
 use crate::vgic::{Model, SGIS, Vgic};
 
 impl CpuInterface {
-    /// Puts pending SGIs into list registers without looking at anything else, if that is certain to be right.
+    /// Puts pending SGIs into list registers, by the whole way if that is needed.
     pub(in crate::vgic) fn deliver_sgi<M: Machine>(&mut self, vgic: &Vgic, machine: &mut M) {
-        if self.try_deliver_sgi(vgic, machine).is_none() {
+        if self.try_deliver_sgi(vgic, machine, Self::room_for).is_none() {
             self.refresh(vgic, machine, Edit::default());
         }
     }
 
-    pub(super) fn try_deliver_sgi<M: Machine>(&mut self, vgic: &Vgic, machine: &mut M) -> Option<()> {
-        let bank = vgic.bank(self.me, 0)?;
-        let ready = bank.ready() & SGIS;
+    /// Puts the one pending SGI into a list register if all are empty, or returns `false`.
+    #[inline(always)]
+    pub fn deliver_sgi_quickly<M: Machine>(&mut self, vgic: &Vgic, machine: &mut M) -> bool {
+        let all_free =
+            |this: &Self, machine: &mut M, _| (machine.free_lrs() & this.all_lrs == this.all_lrs).then_some(0);
+        self.try_deliver_sgi(vgic, machine, all_free).is_some()
+    }
+
+    /// Puts the one pending SGI into the list register that `room` finds, without looking at anything else, if that is
+    /// certain to be right. Returns `None` if it is not.
+    #[inline(always)]
+    fn try_deliver_sgi<M: Machine>(
+        &mut self,
+        vgic: &Vgic,
+        machine: &mut M,
+        room: impl Fn(&Self, &mut M, Lr) -> Option<u32>,
+    ) -> Option<()> {
+        let shared = vgic.vcpu(self.me)?;
+        let bank = &shared.bank;
+        let ready = bank.latch.load(SeqCst) & bank.enable.load(SeqCst) & !bank.active.load(SeqCst) & SGIS;
         if ready == 0 {
             return Some(());
         }
-        if !ready.is_power_of_two() || vgic.model == Model::V2 || self.maintenance != Maintenance::NONE {
+        if !ready.is_power_of_two() || self.maintenance != Maintenance::NONE {
             return None;
         }
-        let template = bank.irq(ready.trailing_zeros()).template();
-        if vgic.groups.load(SeqCst) >> template.group() & 1 == 0 {
+        let intid = ready.trailing_zeros();
+        let mut lr = bank.irq(intid).template();
+        if vgic.groups.load(SeqCst) >> lr.group() & 1 == 0 {
             return Some(());
         }
-        let free = machine.free_lrs() & self.all_lrs();
-        for index in bits(!free & self.all_lrs()) {
-            let lr = machine.read_lr(index);
-            // Merged with itself, or placed in the order of ids: not here.
-            if lr.intid() == template.intid() || lr.is_pending() && lr.priority() == template.priority() {
+        let index = room(self, machine, lr)?;
+        if vgic.model == Model::V2 {
+            let source = shared.sources.get(intid as usize)?;
+            let from = source.load(SeqCst);
+            if !from.is_power_of_two() {
                 return None;
             }
+            merge_source(bank, ready, source, from.trailing_zeros());
+            lr = lr.with_source(from.trailing_zeros());
+        } else if bank.latch.fetch_and(!ready, SeqCst) & ready == 0 {
+            return Some(());
         }
-        if free == 0 {
-            return None;
-        }
-        if bank.latch.fetch_and(!ready, SeqCst) & ready != 0 {
-            machine.write_lr(free.trailing_zeros(), template.pending());
-        }
+        machine.write_lr(index, lr.pending());
         Some(())
+    }
+
+    /// Finds a free list register for an SGI that is neither merged with itself nor placed in the order of ids there.
+    fn room_for<M: Machine>(&self, machine: &mut M, sgi: Lr) -> Option<u32> {
+        let free = machine.free_lrs() & self.all_lrs;
+        let clash = |lr: Lr| lr.intid() == sgi.intid() || lr.is_pending() && lr.priority() == sgi.priority();
+        let clashes = bits(!free & self.all_lrs).any(|index| clash(machine.read_lr(index)));
+        (free != 0 && !clashes).then(|| free.trailing_zeros())
     }
 
     /// Returns the sources of pending GICv2 SGIs in list registers, one byte for each of `count` SGIs from `first` on.
