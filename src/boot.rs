@@ -46,6 +46,10 @@ pub extern "C" fn boot(tree: u64, base: u64) -> ! {
 }
 
 /// Carries out the steps of boot; returns when all CPUs that are needed wait for work.
+///
+/// The steps with large frames stay functions of their own: inlined into one, their frames would add up to more than the
+/// boot stack.
+#[inline(never)]
 fn start(tree: u64, base: u64) -> Result<&'static PerCpu, Refusal> {
     let own = PaRange::new(Pa::new(base), FOOTPRINT).ok_or("the load address is not possible")?;
     give_heap(own);
@@ -167,6 +171,7 @@ fn map_self(space: &mut AddressSpace, own: PaRange) -> Result<(), mmu::MapError>
 }
 
 /// Reads the loader's device tree into the heap.
+#[inline(never)]
 fn read_tree(space: &mut AddressSpace, address: u64) -> Result<DeviceTree, Refusal> {
     const HEADER: u64 = 40;
     let header = PaRange::new(Pa::new(address), HEADER).filter(|_| address != 0);

@@ -40,6 +40,7 @@ pub struct Parts {
 }
 
 /// Builds the machine, starts its CPUs and asks for the start of its partitions. Returns the boot CPU's data.
+#[inline(never)]
 pub fn carve(parts: Parts) -> Result<&'static PerCpu, Refusal> {
     let Parts { mut space, board, manifest, plan, bundle } = parts;
     let features = Features::read();
@@ -112,6 +113,7 @@ fn firmware(board: &Board) -> Option<Firmware> {
     smc.then(|| unsafe { Firmware::new() })
 }
 
+#[inline(never)]
 fn prepare_cpus(space: &mut AddressSpace, board: &Board, plan: &Plan) -> Result<Vec<cpus::Prepared>, Refusal> {
     let own = cpu::affinity();
     let mut prepared = Vec::new();
@@ -129,6 +131,7 @@ fn prepare_cpus(space: &mut AddressSpace, board: &Board, plan: &Plan) -> Result<
 }
 
 /// Builds one partition: its stage 2, interrupt controller and console.
+#[inline(never)]
 fn partition(plan: PartitionPlan, board: &Board, cpu: &Features) -> Result<Partition, Refusal> {
     let map = stage2(&plan, cpu).map_err(|e| format_args!("partition {}: {e}", plan.name).to_string())?;
     let owned = seeded::owned_interrupts(&plan.interrupts);

@@ -136,6 +136,7 @@ impl<'a> Bundle<'a> {
 ///
 /// # Errors
 /// Says what is wrong with it; work and memory are bounded by [`MAX_MANIFEST_SIZE`], whatever the bytes are.
+#[inline(never)]
 pub fn parse(bytes: &[u8]) -> Result<Bundle<'_>, BundleError> {
     let header = Header::read(bytes)?;
     let has = bytes.len() as u64;

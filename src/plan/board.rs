@@ -273,6 +273,7 @@ impl Board {
     ///
     /// # Errors
     /// The first thing without which the hypervisor cannot run on the board.
+    #[inline(never)]
     pub fn read(tree: &DeviceTree, uart: Option<&str>) -> Result<Self, BoardError> {
         let gic = gic::read(tree)?;
         Ok(Self {

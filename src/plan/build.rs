@@ -38,6 +38,7 @@ struct Context<'a> {
 }
 
 /// Carves a board as a manifest says. Two partitions that want one thing are both refused.
+#[inline(never)]
 pub fn build(manifest: &Manifest, board: &Board, tree: &DeviceTree, placement: &Placement) -> Outcome {
     let context = Context { board, tree, placement, kept: kept(board, placement), tenants: pages::tenants(tree) };
     let mut errors = Vec::new();

@@ -17,6 +17,7 @@ use super::types::{Placement, Plan};
 ///
 /// # Errors
 /// Every way in which it could break isolation, or could not be carried out as it stands.
+#[inline(never)]
 pub fn check(plan: &Plan, board: &Board, placement: &Placement) -> Result<(), Vec<Violation>> {
     let mut found = Vec::new();
     machine::ids(plan, &mut found);
