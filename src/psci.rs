@@ -170,34 +170,50 @@ pub enum Answer {
 /// SMCCC_ARCH_FEATURES, MIGRATE_INFO_TYPE, and all that nobody answers.
 #[inline(always)]
 pub fn answer(x0: u64, x1: u64) -> Answer {
-    match low_word(x0) {
-        PSCI_VERSION => Answer::Value(PSCI_1_1),
-        PSCI_FEATURES => Answer::Value(psci_features(low_word(x1)).to_register()),
-        SMCCC_VERSION => Answer::Value(SMCCC_1_1),
-        SMCCC_ARCH_FEATURES => Answer::Value(arch_features(low_word(x1)).to_register()),
-        MIGRATE_INFO_TYPE => Answer::Value(NO_MIGRATION),
-        function if is_psci(function) => Answer::Stateful,
+    // Counted from the first, the numbers fit the instructions that compare them.
+    match low_word(x0).wrapping_sub(FIRST) {
+        0 => Answer::Value(PSCI_1_1),
+        FEATURES => Answer::Value(psci_features(low_word(x1)).to_register()),
+        MIGRATE_TYPE => Answer::Value(NO_MIGRATION),
+        number if is_psci(number) => Answer::Stateful,
+        number if number == SMCCC_VERSION.wrapping_sub(FIRST) => Answer::Value(SMCCC_1_1),
+        number if number == SMCCC_ARCH_FEATURES.wrapping_sub(FIRST) => {
+            Answer::Value(arch_features(low_word(x1)).to_register())
+        }
         _ => Answer::Unknown,
     }
 }
 
-/// Tells whether a function is one of PSCI's that are implemented. They are numbered below 32 in both calling conventions.
+/// PSCI's first function in the 32-bit convention.
+const FIRST: u32 = PSCI_VERSION;
+const FEATURES: u32 = PSCI_FEATURES - FIRST;
+const MIGRATE_TYPE: u32 = MIGRATE_INFO_TYPE - FIRST;
+
+/// Tells whether a function, counted from [`FIRST`], is one of PSCI's that are implemented. They are numbered below 32 in
+/// both calling conventions.
 #[inline(always)]
-const fn is_psci(function: u32) -> bool {
-    const BIT: u32 = 1;
-    const IN_32: u32 = BIT << (PSCI_VERSION & 31)
-        | BIT << (CPU_SUSPEND_32 & 31)
-        | BIT << (CPU_OFF & 31)
-        | BIT << (CPU_ON_32 & 31)
-        | BIT << (AFFINITY_INFO_32 & 31)
-        | BIT << (MIGRATE_INFO_TYPE & 31)
-        | BIT << (SYSTEM_OFF & 31)
-        | BIT << (SYSTEM_RESET & 31)
-        | BIT << (PSCI_FEATURES & 31);
-    const IN_64: u32 = BIT << (CPU_SUSPEND_64 & 31) | BIT << (CPU_ON_64 & 31) | BIT << (AFFINITY_INFO_64 & 31);
+const fn is_psci(number: u32) -> bool {
+    const fn bits(functions: &[u32]) -> u32 {
+        match functions {
+            [first, rest @ ..] => 1 << (*first & 31) | bits(rest),
+            [] => 0,
+        }
+    }
+    const IN_32: u32 = bits(&[
+        PSCI_VERSION,
+        CPU_SUSPEND_32,
+        CPU_OFF,
+        CPU_ON_32,
+        AFFINITY_INFO_32,
+        MIGRATE_INFO_TYPE,
+        SYSTEM_OFF,
+        SYSTEM_RESET,
+        PSCI_FEATURES,
+    ]);
+    const IN_64: u32 = bits(&[CPU_SUSPEND_64, CPU_ON_64, AFFINITY_INFO_64]);
     const CONVENTION: u32 = 1 << 30;
-    let functions = if function & CONVENTION == 0 { IN_32 } else { IN_64 };
-    function & !(CONVENTION | 31) == PSCI_VERSION && functions >> (function & 31) & 1 == 1
+    let functions = if number & CONVENTION == 0 { IN_32 } else { IN_64 };
+    number & !CONVENTION < 32 && functions >> (number & 31) & 1 == 1
 }
 
 /// Returns the affinity bits that count at a level of AFFINITY_INFO.
@@ -253,7 +269,11 @@ fn affinity(raw: u64) -> Option<Mpidr> {
 
 #[inline(always)]
 fn psci_features(function: u32) -> ReturnCode {
-    if is_psci(function) || function == SMCCC_VERSION { ReturnCode::Success } else { ReturnCode::NotSupported }
+    if is_psci(function.wrapping_sub(FIRST)) || function == SMCCC_VERSION {
+        ReturnCode::Success
+    } else {
+        ReturnCode::NotSupported
+    }
 }
 
 #[inline(always)]

@@ -12,6 +12,7 @@
 
 use core::arch::global_asm;
 
+use crate::irqchip::GUEST_SGI;
 use crate::machine::percpu::{Hot, PerCpu};
 use crate::vgic::{Model, short_way};
 use crate::write_sysreg;
@@ -164,35 +165,35 @@ global_asm!(
     // The first half of the short way. In: x0 the per-CPU data, w1 the interrupt, w2 its word of 32.
     // Out: x2 what the list register gets. To `irq_slow` when the interrupt is not this partition's, something more
     // urgent waits for a list register, or its group is off.
-    .macro find_line
+    .macro find_line slow
     ldr     x3, [x0, #{private}]
     cbz     w2, 1f
     ldr     w3, [x0, #{spi_words}]
     cmp     w2, w3
-    b.hi    irq_slow
+    b.hi    \slow
     ldr     x3, [x0, #{spis}]           // of word 0, so that word 1 comes next
     mov     w4, #{bank_size}
     madd    x3, x2, x4, x3
 1:  and     w2, w1, #31
     add     x3, x3, x2, lsl #4
     ldr     x2, [x3, #{lines}]
-    tbz     x2, #61, irq_slow           // HW
+    tbz     x2, #61, \slow           // HW
     ubfx    x3, x2, #48, #8             // the priority
     ldr     w4, [x0, #{below}]
     cmp     w3, w4
-    b.hs    irq_slow
+    b.hs    \slow
     ldr     x4, [x0, #{groups}]
     ldr     w4, [x4]
     ubfx    x3, x2, #60, #1             // the group
     lsr     w4, w4, w3
-    tbz     w4, #0, irq_slow
+    tbz     w4, #0, \slow
     .endm
 
     // The end of the short way: count it, restore, return.
-    .macro leave_short_way
-    ldr     x2, [x0, #{irq_count}]
+    .macro leave_short_way count
+    ldr     x2, [x0, #\count]
     add     x2, x2, #1
-    str     x2, [x0, #{irq_count}]
+    str     x2, [x0, #\count]
     ldp     x4, x5, [sp, #32]
     ldp     x2, x3, [sp, #16]
     ldp     x0, x1, [sp], #256
@@ -211,7 +212,7 @@ irq_v3:
     mrs     x1, icc_iar1_el1
     mrs     x0, tpidr_el2
     lsr     w2, w1, #5
-    find_line
+    find_line sgi_v3
     mrs     x3, ich_elrsr_el2
     cbz     w3, irq_slow
     rbit    w3, w3
@@ -226,7 +227,47 @@ irq_v3:
     b       3f
     .endr
 3:  msr     icc_eoir1_el1, x1
-    leave_short_way
+    leave_short_way {irq_count}
+
+    // The signal that an SGI is pending for the guest: into the first list register with it, if it is the only one, in Group
+    // 1, and all list registers are free. `vgic::CpuInterface::attend_sgi` says it in Rust, and does what is left.
+sgi_v3:
+    cmp     w1, #{guest_sgi}
+    b.ne    irq_slow
+    ldr     w5, [x0, #{lrs_for_sgi}]
+    cbz     w5, irq_slow
+    ldr     x3, [x0, #{private}]
+    ldr     w2, [x3, #{latch}]
+    ldr     w4, [x3, #{enable}]
+    and     w2, w2, w4
+    ldr     w4, [x3, #{active}]
+    bic     w2, w2, w4
+    ands    w2, w2, #0xffff
+    b.eq    irq_slow
+    sub     w4, w2, #1
+    tst     w4, w2
+    b.ne    irq_slow
+    mrs     x4, ich_elrsr_el2
+    bics    wzr, w5, w4
+    b.ne    irq_slow
+    ldr     x5, [x0, #{groups}]
+    ldr     w5, [x5]
+    tbz     w5, #1, irq_slow
+    rbit    w4, w2
+    clz     w4, w4
+    add     x4, x3, x4, lsl #4
+    ldr     x5, [x4, #{lines}]
+    tbz     x5, #60, irq_slow
+    msr     icc_eoir1_el1, x1
+    msr     icc_dir_el1, x1
+    add     x3, x3, #{latch}
+4:  ldaxr   w4, [x3]
+    bic     w4, w4, w2
+    stlxr   w1, w4, [x3]
+    cbnz    w1, 4b
+    orr     x5, x5, #(1 << 62)          // pending
+    msr     ich_lr0_el2, x5
+    leave_short_way {kick_count}
 
     // GICv2: the same by the memory-mapped interfaces; the list register has a layout of its own (IHI 0048, 5.3.10).
 irq_v2:
@@ -237,7 +278,7 @@ irq_v2:
     ldr     x5, [x0, #{gicc}]
     ldr     w1, [x5, #0x0c]             // GICC_IAR
     ubfx    w2, w1, #5, #5
-    find_line
+    find_line irq_slow
     ubfx    x3, x2, #51, #5
     ubfx    x4, x2, #60, #1
     and     w2, w1, #0x3ff
@@ -254,7 +295,7 @@ irq_v2:
     add     x4, x4, x3, lsl #2
     str     w2, [x4, #0x100]            // GICH_LR<n>
     str     w1, [x5, #0x10]             // GICC_EOIR
-    leave_short_way
+    leave_short_way {irq_count}
 
     // An interrupt that takes the long way; w1 is what was acknowledged, x0 to x5 are saved.
 irq_slow:
@@ -330,6 +371,12 @@ leave_guest:
     gich = const Hot::GICH,
     below = const PerCpu::SHORT_WAY_BELOW,
     irq_count = const PerCpu::IRQ_COUNT,
+    kick_count = const PerCpu::KICK_COUNT,
+    lrs_for_sgi = const PerCpu::LRS_FOR_SGI,
+    guest_sgi = const GUEST_SGI.get(),
+    latch = const short_way::LATCH,
+    enable = const short_way::ENABLE,
+    active = const short_way::ACTIVE,
     bank_size = const short_way::BANK_SIZE,
     lines = const short_way::LINES,
     own_fault = sym crate::machine::exit::own_fault,

@@ -115,9 +115,9 @@ impl GicV2 {
     }
 
     #[inline(always)]
-    pub(super) fn signal(&self, sgi: Intid, target: u64) {
+    pub(super) fn signal(&self, value: u64) {
         dsb_ishst(); // the mail is visible before the interrupt
-        write32(self.distributor, GICD_SGIR, target as u32 | sgi.get());
+        write32(self.distributor, GICD_SGIR, value as u32);
     }
 
     pub(super) fn route(&self, intid: Intid, target: u64) {

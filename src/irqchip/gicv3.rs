@@ -155,10 +155,8 @@ impl GicV3 {
         write_sysreg!("icc_dir_el1", u64::from(interrupt));
     }
 
-    #[inline(always)]
-    pub(super) fn signal(&self, sgi: Intid, target: u64) {
-        dsb_ishst(); // the mail is visible before the interrupt
-        write_sysreg!("icc_sgi1r_el1", target | u64::from(sgi.get()) << 24);
+    pub(super) fn signal(&self, value: u64) {
+        signal(value);
         isb();
     }
 
@@ -204,7 +202,7 @@ impl GicV3 {
 
     #[inline(always)]
     pub(super) fn free_lrs(&self) -> u32 {
-        read_sysreg!("ich_elrsr_el2") as u32
+        free_lrs()
     }
 
     pub(super) fn vmcr(&self) -> u32 {
@@ -244,6 +242,23 @@ impl GicV3 {
         write_sysreg!("icc_sre_el1", 7);
         isb();
     }
+}
+
+/// Raises an SGI; it is on its way at the next context synchronisation, such as the ERET of an exit.
+#[inline(always)]
+pub(super) fn signal(value: u64) {
+    dsb_ishst(); // the mail is visible before the interrupt
+    write_sysreg!("icc_sgi1r_el1", value);
+}
+
+#[inline(always)]
+pub(super) fn free_lrs() -> u32 {
+    read_sysreg!("ich_elrsr_el2") as u32
+}
+
+#[inline(always)]
+pub(super) fn write_first_lr(lr: Lr) {
+    write_sysreg!("ich_lr0_el2", lr.to_v3());
 }
 
 /// Drops what the loader has acknowledged and never ended: its running priority would mask every interrupt.

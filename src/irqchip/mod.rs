@@ -145,10 +145,36 @@ pub fn deactivate(interrupt: Acknowledged) {
     with_chip!((), chip => chip.deactivate(interrupt.0));
 }
 
-/// Interrupts another CPU with one of the hypervisor's SGIs. What was stored before is visible to it.
+/// Returns what [`signal`] takes to interrupt a CPU with one of the hypervisor's SGIs.
+pub fn signal_value(sgi: Intid, target: &Port) -> u64 {
+    match CHIP.get() {
+        Some(Chip::V3(_)) => target.sgi | u64::from(sgi.get()) << 24,
+        _ => target.sgi | u64::from(sgi.get()),
+    }
+}
+
+/// Interrupts another CPU. What was stored before is visible to it.
 #[inline(always)]
-pub fn signal(sgi: Intid, target: &Port) {
-    with_chip!((), chip => chip.signal(sgi, target.sgi));
+pub fn signal(value: u64) {
+    with_chip!((), chip => chip.signal(value));
+}
+
+/// As [`signal`], where the interrupt controller is known to be a GICv3.
+#[inline(always)]
+pub fn signal_v3(value: u64) {
+    gicv3::signal(value);
+}
+
+/// Tells whether these list registers of the calling CPU are free, where the interrupt controller is known to be a GICv3.
+#[inline(always)]
+pub fn are_free_v3(lrs: u32) -> bool {
+    lrs & !gicv3::free_lrs() == 0
+}
+
+/// Writes the first list register, where the interrupt controller is known to be a GICv3.
+#[inline(always)]
+pub fn write_first_lr_v3(lr: Lr) {
+    gicv3::write_first_lr(lr);
 }
 
 /// Returns the architecture, once it is known.

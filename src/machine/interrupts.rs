@@ -118,8 +118,9 @@ impl crate::vgic::Machine for Hardware {
     #[inline(always)]
     fn signal(&mut self, vcpus: VcpuMask) {
         for vcpu in vcpus.iter() {
-            if let Some(port) = self.partition.cpu(vcpu).and_then(PerCpu::port) {
-                irqchip::signal(irqchip::GUEST_SGI, port);
+            match self.partition.signal(vcpu) {
+                0 => {}
+                value => irqchip::signal(value),
             }
         }
     }

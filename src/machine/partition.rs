@@ -2,7 +2,7 @@
 //! A partition as it runs: its plan, and what of it changes.
 
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use spin::{Mutex, Once};
 
@@ -11,7 +11,7 @@ use crate::arch::vcpu::Confinement;
 use crate::device::pl011::Pl011;
 use crate::exit::StopReason;
 use crate::fault::FaultWindow;
-use crate::id::VcpuId;
+use crate::id::{MAX_VCPUS, VcpuId};
 use crate::partition::Lifecycle;
 use crate::plan::{Dma, DmaQuiesce, PartitionPlan};
 use crate::stage2::Stage2;
@@ -34,6 +34,8 @@ pub struct Partition {
     /// How often it was restarted for a fault; locked only by its own CPUs, for a few instructions.
     pub faults: Mutex<FaultWindow>,
     cpus: Once<Box<[&'static PerCpu]>>,
+    /// What signals an SGI to each vCPU, 0 for one whose CPU is not up.
+    signals: [AtomicU64; MAX_VCPUS],
     restarts: AtomicU32,
     last_stop: Mutex<Option<StopReason>>,
     /// The device, by its place in the plan, that did not stop mastering the bus when it was told to.
@@ -68,6 +70,7 @@ impl Partition {
             console,
             faults: Mutex::new(faults),
             cpus: Once::new(),
+            signals: [const { AtomicU64::new(0) }; MAX_VCPUS],
             restarts: AtomicU32::new(0),
             last_stop: Mutex::new(None),
             runaway: Once::new(),
@@ -77,6 +80,19 @@ impl Partition {
     /// Names the CPUs of its vCPUs, in their order. Called once, before any of them runs.
     pub fn set_cpus(&self, cpus: Box<[&'static PerCpu]>) {
         self.cpus.call_once(|| cpus);
+    }
+
+    /// Notes what signals an SGI to a vCPU, once its CPU is up.
+    pub fn set_signal(&self, vcpu: VcpuId, value: u64) {
+        if let Some(signal) = self.signals.get(vcpu.index()) {
+            signal.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns what signals an SGI to a vCPU, or 0.
+    #[inline(always)]
+    pub fn signal(&self, vcpu: VcpuId) -> u64 {
+        self.signals.get(vcpu.index()).map_or(0, |signal| signal.load(Ordering::Relaxed))
     }
 
     /// Returns the CPU of a vCPU.

@@ -179,8 +179,12 @@ impl PerCpu {
     /// Where the vectors find which priorities may take the short way into a list register.
     pub const SHORT_WAY_BELOW: usize =
         offset_of!(Self, local) + offset_of!(Local, interface) + CpuInterface::SHORT_WAY_BELOW;
+    /// ... which list registers must be free for an SGI to take it.
+    pub const LRS_FOR_SGI: usize = offset_of!(Self, local) + offset_of!(Local, interface) + CpuInterface::LRS_FOR_SGI;
     /// ... the counter of interrupts.
     pub const IRQ_COUNT: usize = offset_of!(Self, counters) + ExitCounters::offset_of(ExitReason::Irq);
+    /// ... the counter of signals from other CPUs.
+    pub const KICK_COUNT: usize = offset_of!(Self, counters) + ExitCounters::offset_of(ExitReason::Kick);
 
     /// Makes the data of a CPU that does not run yet.
     pub fn new(id: CpuId, mpidr: Mpidr, stack_top: Va, emergency_stack_top: Va, local: Local) -> Self {
@@ -271,7 +275,7 @@ impl PerCpu {
         let Some(port) = self.port() else { return };
         // The mail is visible before the interrupt is raised: `signal` orders stores before it.
         if self.mail.fetch_or(mail.bit(), Ordering::SeqCst) & mail.bit() == 0 {
-            irqchip::signal(irqchip::KICK, port);
+            irqchip::signal(irqchip::signal_value(irqchip::KICK, port));
         }
     }
 
@@ -289,6 +293,9 @@ impl PerCpu {
     /// Reports that the CPU runs, and how the interrupt controller reaches it.
     pub fn set_online(&self, port: irqchip::Port) {
         self.port.call_once(|| port);
+        if let Some(role) = self.role() {
+            role.partition.set_signal(role.vcpu, irqchip::signal_value(irqchip::GUEST_SGI, &port));
+        }
         self.online.store(true, Ordering::SeqCst);
     }
 

@@ -5,19 +5,18 @@
 //!
 //! None of this looks whether the partition is being stopped: a stop comes with an interrupt.
 
-use super::percpu::{Local, PerCpu};
+use super::interrupts::Hardware;
+use super::percpu::{PerCpu, Role};
 use super::{exit, interrupts};
 use crate::arch::vectors::Frame;
 use crate::exit::{Direction, ExitReason};
 use crate::irqchip;
 use crate::mmio::{self, Plain, SystemRegister};
 use crate::psci::{self, Answer, ReturnCode};
-use crate::vgic::{Quick, Sent, SgiRegister, Unfinished};
+use crate::vgic::{Quick, Sgi, Unfinished, VcpuMask};
 use crate::{read_sysreg, write_sysreg};
 
 const ICC_SGI1R_EL1: SystemRegister = SystemRegister::new(3, 0, 12, 11, 5);
-/// GICv2's GICD_SGIR.
-const GICD_SGIR: u64 = 0xf00;
 
 /// HVC from AArch64. A call that is answered here touches nothing but x0 and a counter.
 pub extern "C" fn hypercall(frame: &mut Frame) {
@@ -33,58 +32,31 @@ pub extern "C" fn hypercall(frame: &mut Frame) {
 /// A data abort of an instruction that moves none of x19 to x29, which are not in the frame.
 pub extern "C" fn data_abort(frame: &mut Frame, esr: u64) {
     let this_cpu = PerCpu::current();
-    let Some(plain) = mmio::decode_plain(esr) else { return exit::synchronous(frame, esr) };
-    let Some(role) = this_cpu.role() else { return exit::synchronous(frame, esr) };
+    let (Some(plain), Some(role)) = (mmio::decode_plain(esr), this_cpu.role()) else {
+        return exit::synchronous(frame, esr);
+    };
     let ipa = mmio::fault_ipa(read_sysreg!("far_el2"), read_sysreg!("hpfar_el2"));
     let vgic = &role.partition.vgic;
-    let mut hardware = interrupts::Hardware::new(this_cpu, role);
+    let mut hardware = Hardware::new(this_cpu, role);
     let Plain { direction, width, register } = plain;
-    let written = match (direction, role.distributor.offset(ipa)) {
-        (Direction::Read, Some(offset)) => {
-            let Some(value) = vgic.read_quickly(offset, width) else { return exit::synchronous(frame, esr) };
-            frame.set(register, value);
-            return done(this_cpu, ExitReason::Mmio, esr);
-        }
-        (Direction::Write, Some(offset)) => {
-            let value = frame.get(register) as u32;
-            if offset == GICD_SGIR && role.redistributors.is_none() {
-                return sgir(frame, esr);
-            }
-            vgic.write_quickly(role.vcpu, &mut hardware, offset, width, value)
-        }
-        (Direction::Write, None) => match role.redistributors.offset(ipa) {
-            Some(offset) => {
-                let value = frame.get(register) as u32;
-                vgic.write_redistributor_quickly(role.vcpu, &mut hardware, offset, width, value)
-            }
-            None => Quick::Not,
-        },
-        (Direction::Read, None) => Quick::Not,
+    if direction == Direction::Read {
+        let value = role.distributor.offset(ipa).and_then(|offset| vgic.read_quickly(offset, width));
+        let Some(value) = value else { return exit::synchronous(frame, esr) };
+        frame.set(register, value);
+        return done(this_cpu, ExitReason::Mmio, esr);
+    }
+    let value = frame.get(register) as u32;
+    let written = if let Some(offset) = role.distributor.offset(ipa) {
+        vgic.write_quickly(role.vcpu, &mut hardware, offset, width, value)
+    } else if let Some(offset) = role.redistributors.offset(ipa) {
+        vgic.write_redistributor_quickly(role.vcpu, &mut hardware, offset, width, value)
+    } else {
+        Quick::Not
     };
     match written {
         Quick::Done => done(this_cpu, ExitReason::Mmio, esr),
         Quick::Not => exit::synchronous(frame, esr),
         Quick::Unfinished(unfinished) => finish(this_cpu, unfinished, esr),
-    }
-}
-
-/// A write to GICv2's GICD_SGIR.
-#[inline(never)]
-fn sgir(frame: &mut Frame, esr: u64) {
-    let this_cpu = PerCpu::current();
-    let (Some(plain), Some(role)) = (mmio::decode_plain(esr), this_cpu.role()) else {
-        return exit::synchronous(frame, esr);
-    };
-    if plain.width != mmio::Width::Word {
-        return exit::synchronous(frame, esr);
-    }
-    let mut hardware = interrupts::Hardware::new(this_cpu, role);
-    // SAFETY: an exit handler of this CPU, the only one alive.
-    let local = unsafe { this_cpu.local() };
-    let value = frame.get(plain.register) as u32;
-    match role.partition.vgic.send_sgir_quickly(&mut local.interface, &mut hardware, value) {
-        Sent::All => done(this_cpu, ExitReason::Sgi, esr),
-        Sent::ButOwn => take_own_sgi(this_cpu, local, esr),
     }
 }
 
@@ -95,35 +67,35 @@ pub extern "C" fn system_register(frame: &mut Frame, esr: u64) {
     if access.name != ICC_SGI1R_EL1 || access.direction != Direction::Write {
         return exit::synchronous(frame, esr);
     }
+    // Only GICv3 has this register.
     let Some(role) = this_cpu.role() else { return exit::synchronous(frame, esr) };
-    let mut hardware = interrupts::Hardware::new(this_cpu, role);
     // SAFETY: an exit handler of this CPU, the only one alive.
     let local = unsafe { this_cpu.local() };
     let value = frame.get(access.register.get());
-    match role.partition.vgic.send_sgi_quickly(&mut local.interface, &mut hardware, SgiRegister::Sgi1, value) {
-        Sent::All => done(this_cpu, ExitReason::Sgi, esr),
-        Sent::ButOwn => take_own_sgi(this_cpu, local, esr),
+    match role.partition.vgic.send_sgi_quickly(&local.interface, value, irqchip::are_free_v3) {
+        Sgi::Own(lr) => irqchip::write_first_lr_v3(lr),
+        Sgi::Others(others) => signal(role, others),
+        Sgi::AlsoOwn(others) => {
+            signal(role, others);
+            return take_own_sgi(this_cpu, esr);
+        }
+    }
+    done(this_cpu, ExitReason::Sgi, esr);
+}
+
+#[inline(always)]
+fn signal(role: &Role, vcpus: VcpuMask) {
+    for vcpu in vcpus.iter() {
+        match role.partition.signal(vcpu) {
+            0 => {}
+            value => irqchip::signal_v3(value),
+        }
     }
 }
 
 /// A physical interrupt while a guest runs, acknowledged, that the vectors have not put into a list register.
 pub extern "C" fn interrupt(acknowledged: u32) {
-    let interrupt = irqchip::Acknowledged::new(acknowledged);
-    if interrupt.intid() != Some(irqchip::GUEST_SGI) {
-        return exit::interrupt(interrupt);
-    }
-    let this_cpu = PerCpu::current();
-    irqchip::drop_priority(interrupt);
-    irqchip::deactivate(interrupt);
-    this_cpu.counters.count(ExitReason::Kick);
-    let Some(role) = this_cpu.role() else { return };
-    let mut hardware = interrupts::Hardware::new(this_cpu, role);
-    // SAFETY: an exit handler of this CPU, the only one alive.
-    let local = unsafe { this_cpu.local() };
-    if !local.interface.is_running() || local.interface.deliver_sgi_quickly(&role.partition.vgic, &mut hardware) {
-        return;
-    }
-    interrupts::take_sgi(this_cpu, local);
+    exit::interrupt(irqchip::Acknowledged::new(acknowledged));
 }
 
 /// Counts the exit and goes on behind the trapped instruction.
@@ -142,7 +114,9 @@ fn finish(this_cpu: &'static PerCpu, unfinished: Unfinished, esr: u64) {
 }
 
 #[inline(never)]
-fn take_own_sgi(this_cpu: &'static PerCpu, local: &mut Local, esr: u64) {
+fn take_own_sgi(this_cpu: &'static PerCpu, esr: u64) {
+    // SAFETY: an exit handler of this CPU, the only one alive.
+    let local = unsafe { this_cpu.local() };
     interrupts::take_sgi(this_cpu, local);
     done(this_cpu, ExitReason::Sgi, esr);
 }

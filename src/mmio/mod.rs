@@ -245,7 +245,7 @@ pub fn decode_plain(esr: u64) -> Option<Plain> {
     }
     Some(Plain {
         direction: abort_direction(esr),
-        width: if esr & (2 << 22) == 0 { Width::Byte } else { Width::Word },
+        width: if esr & (1 << 23) == 0 { Width::Byte } else { Width::Word },
         register: byte(esr >> 16) & 0x1f,
     })
 }

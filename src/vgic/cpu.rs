@@ -43,6 +43,9 @@ pub struct CpuInterface {
     /// Only priorities below this may take the short way into a list register: that of the best one that waits for a
     /// list register, 0x100 when none waits, 0 while the vCPU is off.
     short_way_below: u32,
+    /// The list registers, one bit each, of which the first may take an SGI when all are free; 0 while the vCPU is off or
+    /// maintenance is wanted.
+    lrs_for_sgi: u32,
     /// The maintenance interrupts chosen last.
     maintenance: Maintenance,
     /// Active ones of this vCPU that are in no list register, by word.
@@ -54,6 +57,8 @@ pub struct CpuInterface {
 impl CpuInterface {
     /// Where the vectors find which priorities may take the short way, as 32 bits.
     pub const SHORT_WAY_BELOW: usize = core::mem::offset_of!(Self, short_way_below);
+    /// ... and which list registers must be free for an SGI to take it, as 32 bits.
+    pub const LRS_FOR_SGI: usize = core::mem::offset_of!(Self, lrs_for_sgi);
 
     /// Makes the interface of a vCPU that is off, on a CPU with `lr_count` list registers (1 to 16).
     pub fn new(vcpu: VcpuId, lr_count: u32) -> Self {
@@ -63,6 +68,7 @@ impl CpuInterface {
             lr_count,
             all_lrs: (1 << lr_count) - 1,
             short_way_below: 0,
+            lrs_for_sgi: 0,
             maintenance: Maintenance::NONE,
             spilled: [0; 32],
             kicks: VcpuMask::NONE,
@@ -155,9 +161,9 @@ impl CpuInterface {
         let wanted = self.fill(vgic, machine, &mut file);
         file.write(machine);
         if wanted != self.maintenance || wanted != Maintenance::NONE {
-            self.maintenance = wanted;
             machine.set_maintenance(wanted);
         }
+        self.note_maintenance(wanted);
         shared.mailbox.finish(ticket);
         let kicks = core::mem::take(&mut self.kicks).without(self.me);
         if !kicks.is_empty() {
@@ -169,11 +175,11 @@ impl CpuInterface {
     pub fn start<M: Machine>(&mut self, vgic: &Vgic, machine: &mut M) {
         let Some(shared) = vgic.vcpu(self.me) else { return };
         self.spilled = [0; 32];
-        self.maintenance = Maintenance::NONE;
         machine.set_maintenance(Maintenance::NONE);
         shared.mailbox.finish(shared.mailbox.drawn());
         vgic.online.fetch_or(VcpuMask::of(self.me).bits(), SeqCst);
         self.short_way_below = ALL_PRIORITIES;
+        self.note_maintenance(Maintenance::NONE);
         let enable = shared.bank.enable.load(SeqCst) & shared.bank.linked;
         let disable = shared.bank.linked & !enable;
         let deactivate = shared.bank.linked & !shared.bank.active.load(SeqCst);
@@ -202,7 +208,7 @@ impl CpuInterface {
         }
         file.write(machine);
         self.spilled = [0; 32];
-        self.maintenance = Maintenance::NONE;
+        self.note_maintenance(Maintenance::NONE);
         machine.set_maintenance(Maintenance::NONE);
         for bank in &vgic.spis {
             let me = self.me;
@@ -221,9 +227,20 @@ impl CpuInterface {
         machine.kick(core::mem::take(&mut self.kicks));
     }
 
+    fn note_maintenance(&mut self, wanted: Maintenance) {
+        self.maintenance = wanted;
+        self.lrs_for_sgi = if wanted == Maintenance::NONE && self.is_running() { self.all_lrs } else { 0 };
+    }
+
+    /// Returns which list registers must be free for an SGI to go into the first one by a short way, 0 for none at all.
+    #[inline(always)]
+    pub(super) fn lrs_for_sgi(&self) -> u32 {
+        self.lrs_for_sgi
+    }
+
     /// Tells whether the vCPU takes interrupts.
     #[inline(always)]
-    pub fn is_running(&self) -> bool {
+    fn is_running(&self) -> bool {
         self.short_way_below != 0
     }
 

@@ -59,9 +59,8 @@ pub use cpu::CpuInterface;
 pub use lr::Lr;
 pub use machine::{Control, Level, Machine, Maintenance, Patience};
 pub use outcome::{Edit, Enabled, HwBits, HwChange, Operation, Outcome, Own, Recall, VcpuMask};
-pub use quick::{Quick, Unfinished};
+pub use quick::{Quick, Sgi, Unfinished};
 pub use sgi::SgiRegister;
-pub use shell::Sent;
 
 /// The architecture of the controller that a guest sees; always that of the board's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +118,8 @@ pub struct Vgic {
     groups: AtomicU32,
     /// vCPUs that run.
     online: AtomicU32,
+    /// All vCPUs, one bit each.
+    all: u32,
     spis: Box<[Bank]>,
     vcpus: Box<[Vcpu]>,
 }
@@ -181,6 +182,7 @@ impl Vgic {
             priority_mask: !(0xff_u32 >> config.priority_bits.clamp(4, 8)) as u8,
             groups: AtomicU32::new(0),
             online: AtomicU32::new(0),
+            all: (1_u64 << count).wrapping_sub(1) as u32,
             spis: spis.into_boxed_slice(),
             vcpus: vcpus.into_boxed_slice(),
         };

@@ -7,10 +7,12 @@ use core::sync::atomic::Ordering::SeqCst;
 
 use super::bank::Bank;
 use super::cpu::CpuInterface;
+use super::lr::Lr;
 use super::machine::Machine;
-use super::outcome::bits;
+use super::outcome::{VcpuMask, bits};
 use super::redistributor::own_register;
-use super::{Model, Vgic, Width};
+use super::sgi::sgi_intid;
+use super::{Model, SGIS, Vgic, Width};
 use crate::id::VcpuId;
 
 /// Offsets of registers that both frames have, in units of 128 bytes.
@@ -30,32 +32,37 @@ pub enum Quick {
     Unfinished(Unfinished),
 }
 
-/// What is left of a quick write, for interrupts of one word.
+/// What is left of a quick write, for interrupts of one word: the mask in bits 31:0, the word in 39:32, and bit 40 if it is
+/// about their priorities. One register is all that it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unfinished {
-    left: Left,
-    word: u32,
-    mask: u32,
-}
+pub struct Unfinished(u64);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Left {
+impl Unfinished {
+    const RANKED: u64 = 1 << 40;
+
     /// They were enabled and are pending.
-    Enabled,
+    #[inline(always)]
+    fn enabled(word: usize, mask: u32) -> Self {
+        Self((word as u64 & 0xff) << 32 | u64::from(mask))
+    }
+
     /// Their priorities have changed, and they may be in list registers.
-    Ranked,
+    #[inline(always)]
+    fn ranked(word: usize, mask: u32) -> Self {
+        Self(Self::enabled(word, mask).0 | Self::RANKED)
+    }
 }
 
 impl Vgic {
     /// Finishes a quick write.
     #[inline(never)]
     pub fn finish<M: Machine>(&self, cpu: &mut CpuInterface, machine: &mut M, unfinished: Unfinished) {
-        let Unfinished { left, word, mask } = unfinished;
-        let (me, word) = (cpu.vcpu(), word as usize);
+        let (me, word, mask) = (cpu.vcpu(), (unfinished.0 >> 32 & 0xff) as usize, unfinished.0 as u32);
         let Some(bank) = self.bank(me, word) else { return };
-        let outcome = match left {
-            Left::Enabled => self.wakened(bank, me, word, mask),
-            Left::Ranked => self.rank_changed(bank, me, word, mask),
+        let outcome = if unfinished.0 & Unfinished::RANKED == 0 {
+            self.wakened(bank, me, word, mask)
+        } else {
+            self.rank_changed(bank, me, word, mask)
         };
         self.apply(cpu, machine, &outcome);
     }
@@ -86,23 +93,41 @@ impl Vgic {
         width: Width,
         value: u32,
     ) -> Quick {
-        match (offset >> 7, width) {
-            (ISENABLER, Width::Word) if offset & 3 == 0 => {
-                let word = (offset >> 2 & 31) as usize;
-                match self.spi_bank(word) {
-                    Some(bank) => self.enable_quickly(bank, word, machine, value),
-                    None if self.model == Model::V2 && word == 0 => self.enable_own_quickly(me, machine, value),
-                    None => Quick::Not,
-                }
-            }
-            (block, Width::Word | Width::Byte) if IPRIORITYR.contains(&block) => {
-                let first = (offset & 0x3ff) as u32;
-                match self.spi_bank(first as usize >> 5) {
-                    Some(bank) if width == Width::Byte => self.rank_quickly(bank, machine, first, 1, value),
-                    Some(bank) if offset & 3 == 0 => self.rank_quickly(bank, machine, first, 0xf, value),
-                    _ => Quick::Not,
-                }
-            }
+        match self.write_enable_quickly(me, machine, offset, width, value) {
+            Quick::Not => self.write_priority_quickly(machine, offset, width, value),
+            other => other,
+        }
+    }
+
+    /// Writes GICD_ISENABLER<n>, if it is that.
+    #[inline(always)]
+    pub fn write_enable_quickly<M: Machine>(
+        &self,
+        me: VcpuId,
+        machine: &mut M,
+        offset: u64,
+        width: Width,
+        value: u32,
+    ) -> Quick {
+        if offset >> 7 != ISENABLER || width != Width::Word || offset & 3 != 0 {
+            return Quick::Not;
+        }
+        let word = (offset >> 2 & 31) as usize;
+        match self.spi_bank(word) {
+            Some(bank) => self.enable_quickly(bank, word, machine, value),
+            None if self.model == Model::V2 && word == 0 => self.enable_own_quickly(me, machine, value),
+            None => Quick::Not,
+        }
+    }
+
+    /// Writes one or four SPIs' priorities in GICD_IPRIORITYR<n>, if it is that.
+    #[inline(always)]
+    pub fn write_priority_quickly<M: Machine>(&self, machine: &mut M, offset: u64, width: Width, value: u32) -> Quick {
+        let first = (offset & 0x3ff) as u32;
+        let bank = self.spi_bank(first as usize >> 5).filter(|_| IPRIORITYR.contains(&(offset >> 7)));
+        match (bank, width) {
+            (Some(bank), Width::Byte) => self.rank_quickly(bank, machine, first, 1, value),
+            (Some(bank), Width::Word) if offset & 3 == 0 => self.rank_quickly(bank, machine, first, 0xf, value),
             _ => Quick::Not,
         }
     }
@@ -142,7 +167,7 @@ impl Vgic {
         }
         match newly & bank.pending() {
             0 => Quick::Done,
-            mask => Quick::Unfinished(Unfinished { left: Left::Enabled, word: word as u32, mask }),
+            mask => Quick::Unfinished(Unfinished::enabled(word, mask)),
         }
     }
 
@@ -159,14 +184,55 @@ impl Vgic {
             irq.update(|template| template.with_priority(priority));
             held |= u32::from(irq.holder().is_some());
         }
-        let word = first >> 5;
+        let word = first as usize >> 5;
         // A linked one may be in a list register by the short way, which claims nothing; then it is physically active,
         // and has been since before its priority was read for that.
         let linked = mask & bank.linked;
-        let active = if linked == 0 { 0 } else { machine.active(word as usize) & linked };
+        let active = if linked == 0 { 0 } else { machine.active(word) & linked };
         match held | mask & bank.ready() | active {
             0 => Quick::Done,
-            _ => Quick::Unfinished(Unfinished { left: Left::Ranked, word, mask }),
+            _ => Quick::Unfinished(Unfinished::ranked(word, mask)),
         }
     }
+
+    /// Begins to send the SGIs of a write to ICC_SGI1R_EL1. `all_free` tells whether all list registers of a mask are.
+    #[inline(always)]
+    pub fn send_sgi_quickly(&self, cpu: &CpuInterface, value: u64, all_free: impl FnOnce(u32) -> bool) -> Sgi {
+        let (me, targets, intid) = (cpu.vcpu(), self.sgi_targets(cpu.vcpu(), value), sgi_intid(value));
+        if targets != VcpuMask::of(me).bits() {
+            let told = self.pend_sgis(targets, intid, |irq| irq.template().group() == 1);
+            return if told.contains(me) { Sgi::AlsoOwn(told.without(me)) } else { Sgi::Others(told) };
+        }
+        let Some(bank) = self.bank(me, 0) else { return Sgi::Others(VcpuMask::NONE) };
+        let lr = bank.irq(intid).template();
+        let free = cpu.lrs_for_sgi();
+        // Whatever is not as simple as can be goes by way of the latch.
+        let ready = lr.group() == 1
+            && bank.latch.load(SeqCst) & SGIS == 0
+            && (bank.enable.load(SeqCst) & !bank.active.load(SeqCst)) >> intid & 1 == 1
+            && self.groups.load(SeqCst) & 2 != 0
+            && free != 0
+            && all_free(free);
+        if ready { Sgi::Own(lr.pending()) } else { Sgi::AlsoOwn(self.pend_own(bank, intid)) }
+    }
+
+    /// Makes an SGI to the calling vCPU itself pending, if it is in Group 1; there is nobody else to tell.
+    #[inline(always)]
+    fn pend_own(&self, bank: &Bank, intid: u32) -> VcpuMask {
+        if bank.irq(intid).template().group() == 1 {
+            bank.latch.fetch_or(1 << (intid & 15), SeqCst);
+        }
+        VcpuMask::NONE
+    }
+}
+
+/// How far the quick way of sending SGIs came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sgi {
+    /// It goes into the first list register of the calling vCPU.
+    Own(Lr),
+    /// These must be signalled.
+    Others(VcpuMask),
+    /// These must be signalled, and the calling vCPU must take what is pending there.
+    AlsoOwn(VcpuMask),
 }

@@ -19,37 +19,50 @@ pub enum SgiRegister {
     Sgi0,
 }
 
+impl SgiRegister {
+    /// Returns the group of the SGIs that it sends.
+    #[inline(always)]
+    pub(super) fn group(self) -> u32 {
+        match self {
+            Self::Sgi1 => 1,
+            Self::Asgi1 | Self::Sgi0 => 0,
+        }
+    }
+}
+
+/// Returns the SGI that a write to a GICv3 SGI register names.
+#[inline(always)]
+pub(super) fn sgi_intid(value: u64) -> u32 {
+    (value >> 24 & 0xf) as u32
+}
+
 impl Vgic {
     /// Makes the SGI of a write to a GICv3 SGI register pending, and returns the running vCPUs that must look.
-    #[inline(always)]
     pub(super) fn sgi(&self, me: VcpuId, register: SgiRegister, value: u64) -> VcpuMask {
-        let group = match register {
-            SgiRegister::Sgi1 => 1,
-            SgiRegister::Asgi1 | SgiRegister::Sgi0 => 0,
+        self.pend_sgis(self.sgi_targets(me, value), sgi_intid(value), |irq| irq.template().group() == register.group())
+    }
+
+    /// Returns the vCPUs that a write to a GICv3 SGI register names.
+    #[inline(always)]
+    pub(super) fn sgi_targets(&self, me: VcpuId, value: u64) -> u32 {
+        const IRM: u64 = 1 << 40;
+        // Below Aff3.Aff2.Aff1 and a range of Aff0; vCPU n has affinity 0.0.n/16.n%16.
+        let (cluster, list) = (value & 0x00ff_f0ff_00ff_0000, (value & 0xffff) as u32);
+        let named = match cluster {
+            _ if value & IRM != 0 => !VcpuMask::of(me).bits(),
+            0 => list,
+            0x1_0000 => list << 16,
+            _ => 0,
         };
-        let intid = (value >> 24 & 0xf) as u32;
-        // IRM, or a target list below Aff3.Aff2.Aff1 and a range of Aff0.
-        let targets = if value >> 40 & 1 == 1 {
-            self.all() & !VcpuMask::of(me).bits()
-        } else {
-            let cluster = value & 0x00ff_f0ff_00ff_0000;
-            // vCPU n has affinity 0.0.n/16.n%16.
-            let list = (value & 0xffff) as u32;
-            match cluster {
-                0 => list & self.all(),
-                0x1_0000 => list << 16 & self.all(),
-                _ => 0,
-            }
-        };
-        self.pend_sgis(targets, intid, |irq| irq.template().group() == group)
+        named & self.all
     }
 
     /// Makes the SGI of a write to GICD_SGIR pending (Arm IHI 0048, 4.3.15), and returns the running vCPUs that must look.
     pub(super) fn sgir(&self, me: VcpuId, value: u32) -> VcpuMask {
         let myself = VcpuMask::of(me).bits();
         let targets = match value >> 24 & 3 {
-            0 => value >> 16 & 0xff & self.all(),
-            1 => self.all() & !myself,
+            0 => value >> 16 & 0xff & self.all,
+            1 => self.all & !myself,
             2 => myself,
             _ => 0,
         };
@@ -63,16 +76,10 @@ impl Vgic {
         self.pend_sgis(targets, intid, |_| true)
     }
 
-    /// Returns all vCPUs, one bit each.
-    #[inline(always)]
-    fn all(&self) -> u32 {
-        (1_u64 << (self.vcpus.len() & 63)).wrapping_sub(1) as u32
-    }
-
     /// Makes an SGI pending at the vCPUs where it is `meant`, and returns those that run and must look. With GICv3 who has
     /// it pending already need not: it was told, or looks before it takes anything. With GICv2 there may be a new source.
     #[inline(always)]
-    fn pend_sgis(&self, targets: u32, intid: u32, meant: impl Fn(&Irq) -> bool) -> VcpuMask {
+    pub(super) fn pend_sgis(&self, targets: u32, intid: u32, meant: impl Fn(&Irq) -> bool) -> VcpuMask {
         let bit = 1 << (intid & 15);
         let mut told = 0;
         for target in bits(targets) {

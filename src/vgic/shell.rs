@@ -15,15 +15,6 @@ const SGIR: u64 = 0xf00;
 /// How often a clearing looks again. Each further round needs another vCPU to move the same interrupt at that moment.
 const CLEAR_ROUNDS: u32 = 8;
 
-/// To whom SGIs went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// To all whom they were meant for.
-    All,
-    /// To all but the sender itself: [`CpuInterface::attend_sgi`] takes them.
-    ButOwn,
-}
-
 /// What a recall brought.
 struct Recalled {
     pending: u32,
@@ -48,10 +39,7 @@ impl Vgic {
             Quick::Not => {}
         }
         if self.model == Model::V2 && offset == SGIR && width == Width::Word {
-            if self.send_sgir_quickly(cpu, machine, value as u32) == Sent::ButOwn {
-                cpu.attend_sgi(self, machine);
-            }
-            return;
+            return self.send_sgir(cpu, machine, value as u32);
         }
         let me = cpu.vcpu();
         self.distributor_write(me, offset, width, value, |outcome| self.apply(cpu, machine, &outcome));
@@ -104,42 +92,24 @@ impl Vgic {
 
     /// Sends the SGIs of a write to ICC_SGI1R_EL1 and its like. GICv3 only.
     pub fn send_sgi<M: Machine>(&self, cpu: &mut CpuInterface, machine: &mut M, register: SgiRegister, value: u64) {
-        if self.send_sgi_quickly(cpu, machine, register, value) == Sent::ButOwn {
-            cpu.attend_sgi(self, machine);
-        }
-    }
-
-    /// Sends the SGIs of a write to ICC_SGI1R_EL1 and its like to other vCPUs, and to the own one if its list registers
-    /// are empty. GICv3 only.
-    #[inline(always)]
-    pub fn send_sgi_quickly<M: Machine>(
-        &self,
-        cpu: &mut CpuInterface,
-        machine: &mut M,
-        register: SgiRegister,
-        value: u64,
-    ) -> Sent {
         let targets = self.sgi(cpu.vcpu(), register, value);
-        self.signal_sgi(cpu, machine, targets)
+        self.signal_sgi(cpu, machine, targets);
     }
 
-    /// Sends the SGI of a write to GICD_SGIR, as [`Vgic::send_sgi_quickly`] does. GICv2 only.
-    #[inline(always)]
-    pub fn send_sgir_quickly<M: Machine>(&self, cpu: &mut CpuInterface, machine: &mut M, value: u32) -> Sent {
+    /// Sends the SGI of a write to GICD_SGIR. GICv2 only.
+    fn send_sgir<M: Machine>(&self, cpu: &mut CpuInterface, machine: &mut M, value: u32) {
         let targets = self.sgir(cpu.vcpu(), value);
-        self.signal_sgi(cpu, machine, targets)
+        self.signal_sgi(cpu, machine, targets);
     }
 
-    #[inline(always)]
-    fn signal_sgi<M: Machine>(&self, cpu: &mut CpuInterface, machine: &mut M, targets: VcpuMask) -> Sent {
+    fn signal_sgi<M: Machine>(&self, cpu: &mut CpuInterface, machine: &mut M, targets: VcpuMask) {
         let others = targets.without(cpu.vcpu());
         if !others.is_empty() {
             machine.signal(others);
         }
-        if targets.contains(cpu.vcpu()) && !cpu.deliver_sgi_quickly(self, machine) {
-            return Sent::ButOwn;
+        if targets.contains(cpu.vcpu()) {
+            cpu.attend_sgi(self, machine);
         }
-        Sent::All
     }
 
     /// Carries out a write to ICC_DIR_EL1 or GICC_DIR: deactivates an interrupt wherever it is active. Without effect

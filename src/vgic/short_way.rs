@@ -16,6 +16,13 @@ pub const BANK_SIZE: usize = size_of::<Bank>();
 /// Bytes from a bank to its first line; a line takes 16, of which the first 8 are its list register without state.
 pub const LINES: usize = Bank::IRQS;
 
+/// Bytes from a bank to what is remembered as pending, enabled and active: 32 lines, one bit each.
+pub const LATCH: usize = offset_of!(Bank, latch);
+/// ... to which are enabled.
+pub const ENABLE: usize = offset_of!(Bank, enable);
+/// ... to which are active.
+pub const ACTIVE: usize = offset_of!(Bank, active);
+
 const _: () = assert!(size_of::<Irq>() == 16 && offset_of!(Irq, template) == 0);
 
 /// Where the short way of one vCPU finds its lines.

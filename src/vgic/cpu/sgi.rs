@@ -14,28 +14,14 @@ use crate::vgic::{Model, SGIS, Vgic};
 impl CpuInterface {
     /// Puts pending SGIs into list registers, by the whole way if that is needed.
     pub(in crate::vgic) fn deliver_sgi<M: Machine>(&mut self, vgic: &Vgic, machine: &mut M) {
-        if self.try_deliver_sgi(vgic, machine, Self::room_for).is_none() {
+        if self.try_deliver_sgi(vgic, machine).is_none() {
             self.refresh(vgic, machine, Edit::default());
         }
     }
 
-    /// Puts the one pending SGI into a list register if all are empty, or returns `false`.
-    #[inline(always)]
-    pub fn deliver_sgi_quickly<M: Machine>(&mut self, vgic: &Vgic, machine: &mut M) -> bool {
-        let all_free =
-            |this: &Self, machine: &mut M, _| (machine.free_lrs() & this.all_lrs == this.all_lrs).then_some(0);
-        self.try_deliver_sgi(vgic, machine, all_free).is_some()
-    }
-
-    /// Puts the one pending SGI into the list register that `room` finds, without looking at anything else, if that is
-    /// certain to be right. Returns `None` if it is not.
-    #[inline(always)]
-    fn try_deliver_sgi<M: Machine>(
-        &mut self,
-        vgic: &Vgic,
-        machine: &mut M,
-        room: impl Fn(&Self, &mut M, Lr) -> Option<u32>,
-    ) -> Option<()> {
+    /// Puts the one pending SGI into a list register, without looking at anything else, if that is certain to be right.
+    /// Returns `None` if it is not.
+    fn try_deliver_sgi<M: Machine>(&mut self, vgic: &Vgic, machine: &mut M) -> Option<()> {
         let shared = vgic.vcpu(self.me)?;
         let bank = &shared.bank;
         let ready = bank.latch.load(SeqCst) & bank.enable.load(SeqCst) & !bank.active.load(SeqCst) & SGIS;
@@ -50,7 +36,7 @@ impl CpuInterface {
         if vgic.groups.load(SeqCst) >> lr.group() & 1 == 0 {
             return Some(());
         }
-        let index = room(self, machine, lr)?;
+        let index = self.room_for(machine, lr)?;
         if vgic.model == Model::V2 {
             let source = shared.sources.get(intid as usize)?;
             let from = source.load(SeqCst);
