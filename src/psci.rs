@@ -170,29 +170,35 @@ pub enum Answer {
 /// SMCCC_ARCH_FEATURES, MIGRATE_INFO_TYPE, and all that nobody answers.
 #[inline(always)]
 pub fn answer(x0: u64, x1: u64) -> Answer {
-    // Counted from the first, the numbers fit the instructions that compare them.
-    match low_word(x0).wrapping_sub(FIRST) {
-        0 => Answer::Value(PSCI_1_1),
-        FEATURES => Answer::Value(psci_features(low_word(x1)).to_register()),
-        MIGRATE_TYPE => Answer::Value(NO_MIGRATION),
-        number if is_psci(number) => Answer::Stateful,
-        number if number == SMCCC_VERSION.wrapping_sub(FIRST) => Answer::Value(SMCCC_1_1),
-        number if number == SMCCC_ARCH_FEATURES.wrapping_sub(FIRST) => {
-            Answer::Value(arch_features(low_word(x1)).to_register())
-        }
-        _ => Answer::Unknown,
+    let function = low_word(x0);
+    if function == PSCI_FEATURES {
+        return Answer::Value(psci_features(low_word(x1)).to_register());
+    }
+    if function == PSCI_VERSION {
+        return Answer::Value(PSCI_1_1);
+    }
+    if function & STANDARD_SERVICE == 0 {
+        return match function {
+            SMCCC_VERSION => Answer::Value(SMCCC_1_1),
+            SMCCC_ARCH_FEATURES => Answer::Value(arch_features(low_word(x1)).to_register()),
+            _ => Answer::Unknown,
+        };
+    }
+    match is_psci(function) {
+        true if function == MIGRATE_INFO_TYPE => Answer::Value(NO_MIGRATION),
+        true => Answer::Stateful,
+        false => Answer::Unknown,
     }
 }
 
-/// PSCI's first function in the 32-bit convention.
-const FIRST: u32 = PSCI_VERSION;
-const FEATURES: u32 = PSCI_FEATURES - FIRST;
-const MIGRATE_TYPE: u32 = MIGRATE_INFO_TYPE - FIRST;
+/// What the numbers of PSCI's functions (owner 4) have and those of the general calls (owner 0) have not.
+const STANDARD_SERVICE: u32 = 1 << 26;
+/// The bit of a function's number that tells its 64-bit convention from its 32-bit one.
+const CONVENTION: u32 = 1 << 30;
 
-/// Tells whether a function, counted from [`FIRST`], is one of PSCI's that are implemented. They are numbered below 32 in
-/// both calling conventions.
+/// Tells whether a function is one of PSCI's that are implemented. They are numbered below 32 in both calling conventions.
 #[inline(always)]
-const fn is_psci(number: u32) -> bool {
+const fn is_psci(function: u32) -> bool {
     const fn bits(functions: &[u32]) -> u32 {
         match functions {
             [first, rest @ ..] => 1 << (*first & 31) | bits(rest),
@@ -211,9 +217,11 @@ const fn is_psci(number: u32) -> bool {
         PSCI_FEATURES,
     ]);
     const IN_64: u32 = bits(&[CPU_SUSPEND_64, CPU_ON_64, AFFINITY_INFO_64]);
-    const CONVENTION: u32 = 1 << 30;
-    let functions = if number & CONVENTION == 0 { IN_32 } else { IN_64 };
-    number & !CONVENTION < 32 && functions >> (number & 31) & 1 == 1
+    if function & !(CONVENTION | 31) != PSCI_VERSION {
+        return false;
+    }
+    let functions = if function & CONVENTION == 0 { IN_32 } else { IN_64 };
+    functions >> (function & 31) & 1 == 1
 }
 
 /// Returns the affinity bits that count at a level of AFFINITY_INFO.
@@ -269,11 +277,7 @@ fn affinity(raw: u64) -> Option<Mpidr> {
 
 #[inline(always)]
 fn psci_features(function: u32) -> ReturnCode {
-    if is_psci(function.wrapping_sub(FIRST)) || function == SMCCC_VERSION {
-        ReturnCode::Success
-    } else {
-        ReturnCode::NotSupported
-    }
+    if is_psci(function) || function == SMCCC_VERSION { ReturnCode::Success } else { ReturnCode::NotSupported }
 }
 
 #[inline(always)]

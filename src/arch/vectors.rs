@@ -124,25 +124,24 @@ global_asm!(
     b.ne    1f
     bl      {hypercall}
     b       thin_return
-1:  cmp     x2, #0x24                   // data abort: of what register, SRT
-    ubfx    w3, w1, #16, #5
+1:  cmp     x2, #0x24                   // data abort
     b.eq    2f
-    cmp     x2, #0x18                   // MSR or MRS: of what register, Rt
+    cmp     x2, #0x18                   // MSR, MRS
     b.ne    full_exit
-    ubfx    w3, w1, #5, #5
-    b       3f
-    .balign 0x80                        // IRQ
-    b       \irq
-    // x19 to x29 are not in the frame: who moves one of them gets a whole frame.
-2:  sub     w3, w3, #19
-    cmp     w3, #10
-    b.ls    full_exit
-    bl      {data_abort}
-    b       thin_return
-3:  sub     w3, w3, #19
+    ubfx    w3, w1, #5, #5              // Rt
+    sub     w3, w3, #19
     cmp     w3, #10
     b.ls    full_exit
     bl      {system_register}
+    b       thin_return
+    .balign 0x80                        // IRQ
+    b       \irq
+    // x19 to x29 are not in the frame: who moves one of them gets a whole frame.
+2:  ubfx    w3, w1, #16, #5             // SRT
+    sub     w3, w3, #19
+    cmp     w3, #10
+    b.ls    full_exit
+    bl      {data_abort}
     b       thin_return
     .balign 0x80                        // FIQ
     b       fiq
@@ -211,8 +210,10 @@ irq_v3:
     stp     x4, x5, [sp, #32]
     mrs     x1, icc_iar1_el1
     mrs     x0, tpidr_el2
+    cmp     w1, #{guest_sgi}
+    b.eq    sgi_v3
     lsr     w2, w1, #5
-    find_line sgi_v3
+    find_line irq_slow
     mrs     x3, ich_elrsr_el2
     cbz     w3, irq_slow
     rbit    w3, w3
@@ -232,13 +233,10 @@ irq_v3:
     // The signal that an SGI is pending for the guest: into the first list register with it, if it is the only one, in Group
     // 1, and all list registers are free. `vgic::CpuInterface::attend_sgi` says it in Rust, and does what is left.
 sgi_v3:
-    cmp     w1, #{guest_sgi}
-    b.ne    irq_slow
     ldr     w5, [x0, #{lrs_for_sgi}]
     cbz     w5, irq_slow
     ldr     x3, [x0, #{private}]
-    ldr     w2, [x3, #{latch}]
-    ldr     w4, [x3, #{enable}]
+    ldp     w2, w4, [x3, #{enable}]     // and what is latched
     and     w2, w2, w4
     ldr     w4, [x3, #{active}]
     bic     w2, w2, w4

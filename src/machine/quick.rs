@@ -6,14 +6,14 @@
 //! None of this looks whether the partition is being stopped: a stop comes with an interrupt.
 
 use super::interrupts::Hardware;
-use super::percpu::{PerCpu, Role};
+use super::percpu::PerCpu;
 use super::{exit, interrupts};
 use crate::arch::vectors::Frame;
 use crate::exit::{Direction, ExitReason};
 use crate::irqchip;
 use crate::mmio::{self, Plain, SystemRegister};
 use crate::psci::{self, Answer, ReturnCode};
-use crate::vgic::{Quick, Sgi, Unfinished, VcpuMask};
+use crate::vgic::{Quick, Sgi, Unfinished};
 use crate::{read_sysreg, write_sysreg};
 
 const ICC_SGI1R_EL1: SystemRegister = SystemRegister::new(3, 0, 12, 11, 5);
@@ -72,25 +72,16 @@ pub extern "C" fn system_register(frame: &mut Frame, esr: u64) {
     // SAFETY: an exit handler of this CPU, the only one alive.
     let local = unsafe { this_cpu.local() };
     let value = frame.get(access.register.get());
-    match role.partition.vgic.send_sgi_quickly(&local.interface, value, irqchip::are_free_v3) {
+    let signal = |vcpu| match role.partition.signal(vcpu) {
+        0 => {}
+        value => irqchip::signal_v3(value),
+    };
+    match role.partition.vgic.send_sgi_quickly(&local.interface, value, signal, irqchip::are_free_v3) {
+        Sgi::Sent => {}
         Sgi::Own(lr) => irqchip::write_first_lr_v3(lr),
-        Sgi::Others(others) => signal(role, others),
-        Sgi::AlsoOwn(others) => {
-            signal(role, others);
-            return take_own_sgi(this_cpu, esr);
-        }
+        Sgi::Latched => return take_own_sgi(this_cpu, esr),
     }
     done(this_cpu, ExitReason::Sgi, esr);
-}
-
-#[inline(always)]
-fn signal(role: &Role, vcpus: VcpuMask) {
-    for vcpu in vcpus.iter() {
-        match role.partition.signal(vcpu) {
-            0 => {}
-            value => irqchip::signal_v3(value),
-        }
-    }
 }
 
 /// A physical interrupt while a guest runs, acknowledged, that the vectors have not put into a list register.

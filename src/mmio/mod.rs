@@ -309,10 +309,10 @@ pub const fn advance(pc: u64, pstate: u64, esr: u64) -> (u64, u64) {
     const AARCH32: u64 = 1 << 4;
     const SS: u64 = 1 << 21;
     const BTYPE: u64 = 3 << 10;
-    let next = pc.wrapping_add(instruction_bytes(esr));
     if pstate & AARCH32 == 0 {
-        return (next, pstate & !(SS | BTYPE));
+        return (pc.wrapping_add(4), pstate & !SS & !BTYPE);
     }
+    let next = pc.wrapping_add(instruction_bytes(esr));
     // ITSTATE[7:2] in bits 15 to 10, [1:0] in 26 and 25.
     const IT: u64 = (0x3f << 10) | (3 << 25);
     let it = (pstate >> 8 & 0xfc) | (pstate >> 25 & 3);

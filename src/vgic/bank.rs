@@ -12,7 +12,8 @@ use crate::id::{Intid, VcpuId};
 /// Nobody has the interrupt in a list register.
 pub(super) const NOBODY: u8 = 0xff;
 
-/// 32 interrupts.
+/// 32 interrupts. The vectors know where some of it stands (`short_way`).
+#[repr(C)]
 pub(super) struct Bank {
     /// The interrupt id of bit 0.
     pub first: u32,

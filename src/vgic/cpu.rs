@@ -37,6 +37,8 @@ const ALL_PRIORITIES: u32 = 0x100;
 #[derive(Debug)]
 pub struct CpuInterface {
     me: VcpuId,
+    /// It alone.
+    mask: VcpuMask,
     lr_count: u32,
     /// One bit for each list register.
     all_lrs: u32,
@@ -65,6 +67,7 @@ impl CpuInterface {
         let lr_count = lr_count.clamp(1, MAX_LRS as u32);
         Self {
             me: vcpu,
+            mask: VcpuMask::of(vcpu),
             lr_count,
             all_lrs: (1 << lr_count) - 1,
             short_way_below: 0,
@@ -109,6 +112,12 @@ impl CpuInterface {
             self.refresh(vgic, machine, Edit::default());
         }
         true
+    }
+
+    /// Returns the set of this vCPU alone.
+    #[inline(always)]
+    pub(super) fn mask(&self) -> VcpuMask {
+        self.mask
     }
 
     /// Does what a kick asks for.

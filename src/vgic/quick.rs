@@ -9,7 +9,7 @@ use super::bank::Bank;
 use super::cpu::CpuInterface;
 use super::lr::Lr;
 use super::machine::Machine;
-use super::outcome::{VcpuMask, bits};
+use super::outcome::bits;
 use super::redistributor::own_register;
 use super::sgi::sgi_intid;
 use super::{Model, SGIS, Vgic, Width};
@@ -195,44 +195,59 @@ impl Vgic {
         }
     }
 
-    /// Begins to send the SGIs of a write to ICC_SGI1R_EL1. `all_free` tells whether all list registers of a mask are.
+    /// Sends the SGIs of a write to ICC_SGI1R_EL1: `signal` tells another vCPU to look, `all_free` tells whether all list
+    /// registers of a mask are.
     #[inline(always)]
-    pub fn send_sgi_quickly(&self, cpu: &CpuInterface, value: u64, all_free: impl FnOnce(u32) -> bool) -> Sgi {
-        let (me, targets, intid) = (cpu.vcpu(), self.sgi_targets(cpu.vcpu(), value), sgi_intid(value));
-        if targets != VcpuMask::of(me).bits() {
-            let told = self.pend_sgis(targets, intid, |irq| irq.template().group() == 1);
-            return if told.contains(me) { Sgi::AlsoOwn(told.without(me)) } else { Sgi::Others(told) };
+    pub fn send_sgi_quickly(
+        &self,
+        cpu: &CpuInterface,
+        value: u64,
+        signal: impl Fn(VcpuId),
+        all_free: impl FnOnce(u32) -> bool,
+    ) -> Sgi {
+        let (me, intid) = (cpu.mask(), sgi_intid(value));
+        let targets = self.sgi_targets(me, value);
+        let latched = 1 << intid;
+        if targets == me.bits() {
+            let Some(bank) = self.bank(cpu.vcpu(), 0) else { return Sgi::Sent };
+            let lr = bank.irq(intid).template();
+            let free = cpu.lrs_for_sgi();
+            // Whatever is not as simple as can be goes by way of the latch.
+            let ready = lr.group() == 1
+                && bank.latch.load(SeqCst) & SGIS == 0
+                && (bank.enable.load(SeqCst) & !bank.active.load(SeqCst)) & latched != 0
+                && self.groups.load(SeqCst) & 2 != 0
+                && free != 0
+                && all_free(free);
+            if ready {
+                return Sgi::Own(lr.pending());
+            }
         }
-        let Some(bank) = self.bank(me, 0) else { return Sgi::Others(VcpuMask::NONE) };
-        let lr = bank.irq(intid).template();
-        let free = cpu.lrs_for_sgi();
-        // Whatever is not as simple as can be goes by way of the latch.
-        let ready = lr.group() == 1
-            && bank.latch.load(SeqCst) & SGIS == 0
-            && (bank.enable.load(SeqCst) & !bank.active.load(SeqCst)) >> intid & 1 == 1
-            && self.groups.load(SeqCst) & 2 != 0
-            && free != 0
-            && all_free(free);
-        if ready { Sgi::Own(lr.pending()) } else { Sgi::AlsoOwn(self.pend_own(bank, intid)) }
-    }
-
-    /// Makes an SGI to the calling vCPU itself pending, if it is in Group 1; there is nobody else to tell.
-    #[inline(always)]
-    fn pend_own(&self, bank: &Bank, intid: u32) -> VcpuMask {
-        if bank.irq(intid).template().group() == 1 {
-            bank.latch.fetch_or(1 << (intid & 15), SeqCst);
+        let mut own = Sgi::Sent;
+        for target in bits(targets) {
+            let Some(shared) = self.vcpus.get(target as usize) else { continue };
+            if shared.bank.irq(intid).template().group() != 1
+                || shared.bank.latch.fetch_or(latched, SeqCst) & latched != 0
+            {
+                continue;
+            }
+            if me.bits() >> target & 1 == 1 {
+                own = Sgi::Latched;
+            } else {
+                signal(VcpuId::new(target as u8));
+            }
         }
-        VcpuMask::NONE
+        own
     }
 }
 
 /// How far the quick way of sending SGIs came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sgi {
+    /// All is done.
+    Sent,
     /// It goes into the first list register of the calling vCPU.
     Own(Lr),
-    /// These must be signalled.
-    Others(VcpuMask),
-    /// These must be signalled, and the calling vCPU must take what is pending there.
-    AlsoOwn(VcpuMask),
+    /// The calling vCPU must take what is pending there.
+    Latched,
 }

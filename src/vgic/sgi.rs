@@ -39,17 +39,19 @@ pub(super) fn sgi_intid(value: u64) -> u32 {
 impl Vgic {
     /// Makes the SGI of a write to a GICv3 SGI register pending, and returns the running vCPUs that must look.
     pub(super) fn sgi(&self, me: VcpuId, register: SgiRegister, value: u64) -> VcpuMask {
-        self.pend_sgis(self.sgi_targets(me, value), sgi_intid(value), |irq| irq.template().group() == register.group())
+        self.pend_sgis(self.sgi_targets(VcpuMask::of(me), value), sgi_intid(value), |irq| {
+            irq.template().group() == register.group()
+        })
     }
 
     /// Returns the vCPUs that a write to a GICv3 SGI register names.
     #[inline(always)]
-    pub(super) fn sgi_targets(&self, me: VcpuId, value: u64) -> u32 {
+    pub(super) fn sgi_targets(&self, me: VcpuMask, value: u64) -> u32 {
         const IRM: u64 = 1 << 40;
         // Below Aff3.Aff2.Aff1 and a range of Aff0; vCPU n has affinity 0.0.n/16.n%16.
         let (cluster, list) = (value & 0x00ff_f0ff_00ff_0000, (value & 0xffff) as u32);
         let named = match cluster {
-            _ if value & IRM != 0 => !VcpuMask::of(me).bits(),
+            _ if value & IRM != 0 => !me.bits(),
             0 => list,
             0x1_0000 => list << 16,
             _ => 0,
@@ -78,8 +80,7 @@ impl Vgic {
 
     /// Makes an SGI pending at the vCPUs where it is `meant`, and returns those that run and must look. With GICv3 who has
     /// it pending already need not: it was told, or looks before it takes anything. With GICv2 there may be a new source.
-    #[inline(always)]
-    pub(super) fn pend_sgis(&self, targets: u32, intid: u32, meant: impl Fn(&Irq) -> bool) -> VcpuMask {
+    fn pend_sgis(&self, targets: u32, intid: u32, meant: impl Fn(&Irq) -> bool) -> VcpuMask {
         let bit = 1 << (intid & 15);
         let mut told = 0;
         for target in bits(targets) {

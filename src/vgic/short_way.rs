@@ -18,12 +18,13 @@ pub const LINES: usize = Bank::IRQS;
 
 /// Bytes from a bank to what is remembered as pending, enabled and active: 32 lines, one bit each.
 pub const LATCH: usize = offset_of!(Bank, latch);
-/// ... to which are enabled.
+/// ... to which are enabled; the former stand behind it.
 pub const ENABLE: usize = offset_of!(Bank, enable);
 /// ... to which are active.
 pub const ACTIVE: usize = offset_of!(Bank, active);
 
 const _: () = assert!(size_of::<Irq>() == 16 && offset_of!(Irq, template) == 0);
+const _: () = assert!(LATCH == ENABLE + 4);
 
 /// Where the short way of one vCPU finds its lines.
 #[derive(Clone, Copy, Debug)]
