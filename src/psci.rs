@@ -217,11 +217,11 @@ const fn is_psci(function: u32) -> bool {
         PSCI_FEATURES,
     ]);
     const IN_64: u32 = bits(&[CPU_SUSPEND_64, CPU_ON_64, AFFINITY_INFO_64]);
-    if function & !(CONVENTION | 31) != PSCI_VERSION {
-        return false;
+    let (in_32, in_64) = (function ^ PSCI_VERSION, function ^ (PSCI_VERSION | CONVENTION));
+    if in_32 < 32 {
+        return IN_32 >> in_32 & 1 == 1;
     }
-    let functions = if function & CONVENTION == 0 { IN_32 } else { IN_64 };
-    functions >> (function & 31) & 1 == 1
+    in_64 < 32 && IN_64 >> in_64 & 1 == 1
 }
 
 /// Returns the affinity bits that count at a level of AFFINITY_INFO.

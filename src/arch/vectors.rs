@@ -162,7 +162,7 @@ global_asm!(
     .endm
 
     // The first half of the short way. In: x0 the per-CPU data, w1 the interrupt, w2 its word of 32.
-    // Out: x2 what the list register gets. To `irq_slow` when the interrupt is not this partition's, something more
+    // Out: x2 what the list register gets, but for its state. To `irq_slow` when the interrupt is not this partition's, something more
     // urgent waits for a list register, or its group is off.
     .macro find_line slow
     ldr     x3, [x0, #{private}]
@@ -177,7 +177,8 @@ global_asm!(
     add     x3, x3, x2, lsl #4
     ldr     x2, [x3, #{lines}]
     tbz     x2, #61, \slow           // HW
-    ubfx    x3, x2, #48, #8             // the priority
+    ldrb    w3, [x3, #{priority}]
+    bfi     x2, x3, #48, #8
     ldr     w4, [x0, #{below}]
     cmp     w3, w4
     b.hs    \slow
@@ -256,6 +257,8 @@ sgi_v3:
     add     x4, x3, x4, lsl #4
     ldr     x5, [x4, #{lines}]
     tbz     x5, #60, irq_slow
+    ldrb    w4, [x4, #{priority}]
+    bfi     x5, x4, #48, #8
     msr     icc_eoir1_el1, x1
     msr     icc_dir_el1, x1
     add     x3, x3, #{latch}
@@ -377,6 +380,7 @@ leave_guest:
     active = const short_way::ACTIVE,
     bank_size = const short_way::BANK_SIZE,
     lines = const short_way::LINES,
+    priority = const short_way::PRIORITY,
     own_fault = sym crate::machine::exit::own_fault,
     hypercall = sym crate::machine::quick::hypercall,
     data_abort = sym crate::machine::quick::data_abort,

@@ -24,6 +24,8 @@ pub(super) struct Bank {
     pub linked: u32,
     /// Which are edge-triggered after a reset.
     pub edge_at_reset: u32,
+    /// Which there are: ids from 1020 on are none.
+    pub exists: u32,
     /// Which can be enabled and disabled: all that exist, but for GICv2's SGIs.
     pub can_enable: u32,
     /// GICD_ISENABLER.
@@ -46,24 +48,29 @@ pub(super) struct Bank {
 /// What does not fit a bit. The vectors know the layout (`short_way`).
 #[repr(C)]
 pub(super) struct Irq {
-    /// Identity, group and priority as a list register wants them; no state.
+    /// Identity and group as a list register wants them; no state, priority 0.
     pub(super) template: AtomicU64,
     /// GICv3: the affinity of IROUTER, Aff3 in bits 31:24. GICv2: ITARGETSR.
     pub route: AtomicU32,
     /// The vCPU that last had it in a list register, or `NOBODY`. May be stale: the owner may have ended it since.
     pub holder: AtomicU8,
+    /// The priority, of which only the bits that a list register keeps are ever set.
+    pub(super) priority: AtomicU8,
 }
 
 impl Irq {
-    /// Returns identity, group and priority.
+    /// Returns identity, group and priority as a list register wants them; no state.
     #[inline(always)]
     pub fn template(&self) -> Lr {
-        Lr::from_v3(self.template.load(SeqCst))
+        Lr::from_v3(self.template.load(SeqCst)).with_priority(self.priority.load(SeqCst))
     }
 
-    /// Changes group or priority.
-    pub fn update(&self, change: impl Fn(Lr) -> Lr) {
-        update(&self.template, |raw| Some(change(Lr::from_v3(raw)).to_v3()));
+    /// Changes the group. Nothing else of the template ever changes.
+    pub fn set_group(&self, group: u32) {
+        match group & 1 {
+            0 => self.template.fetch_and(!Lr::EMPTY.with_group(1).to_v3(), SeqCst),
+            _ => self.template.fetch_or(Lr::EMPTY.with_group(1).to_v3(), SeqCst),
+        };
     }
 
     /// Returns the vCPU that has it in a list register, or had it last.
@@ -98,13 +105,20 @@ impl Bank {
         let irq = |bit: usize| {
             let intid = Intid::new(first | bit as u32);
             let template = if linked >> bit & 1 == 1 { Lr::hardware(intid) } else { Lr::software(intid) };
-            Irq { template: AtomicU64::new(template.to_v3()), route: AtomicU32::new(0), holder: AtomicU8::new(NOBODY) }
+            Irq {
+                template: AtomicU64::new(template.to_v3()),
+                route: AtomicU32::new(0),
+                holder: AtomicU8::new(NOBODY),
+                priority: AtomicU8::new(0),
+            }
         };
+        let exists = if first == 992 { 0x0fff_ffff } else { !0 };
         let always_enabled = if home.is_some_and(|(model, _)| model == Model::V2) { SGIS } else { 0 };
         Self {
             first,
             home: home.map(|(_, vcpu)| vcpu),
-            can_enable: existing(first) & !always_enabled,
+            exists,
+            can_enable: exists & !always_enabled,
             linked,
             edge_at_reset,
             enable: AtomicU32::new(0),
@@ -127,7 +141,8 @@ impl Bank {
             word.store(0, SeqCst);
         }
         for irq in &self.irqs {
-            irq.update(|template| template.with_priority(0).with_group(0));
+            irq.set_group(0);
+            irq.priority.store(0, SeqCst);
             irq.route.store(route, SeqCst);
             irq.holder.store(NOBODY, SeqCst);
         }
@@ -155,11 +170,6 @@ impl Bank {
     pub fn ready(&self) -> u32 {
         self.pending() & self.enable.load(SeqCst) & !self.active.load(SeqCst)
     }
-}
-
-/// Returns which interrupts of the 32 from `first` on there are: ids from 1020 on are none.
-pub(super) const fn existing(first: u32) -> u32 {
-    if first == 992 { 0x0fff_ffff } else { !0 }
 }
 
 /// Replaces a word by what `change` makes of it, in one step; not at all if that is `None`. Returns what it replaced.

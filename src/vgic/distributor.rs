@@ -4,7 +4,7 @@
 
 use core::sync::atomic::Ordering::SeqCst;
 
-use super::bank::{Bank, existing};
+use super::bank::Bank;
 use super::lr::Lr;
 use super::outcome::{Edit, Operation, Outcome, VcpuMask, bits};
 use super::registers::{IIDR, Kind, Live, Reading, Register, identification, lanes};
@@ -76,8 +76,9 @@ impl Vgic {
         };
         match register {
             Register::Group(_) => {
-                let mask = bank.exists();
-                self.set_rank(bank, me, word, mask, |bit, template| template.with_group(value >> bit))
+                let mask = bank.exists;
+                bits(mask).for_each(|bit| bank.irq(bit).set_group(value >> bit));
+                self.rank_changed(bank, me, word, mask)
             }
             Register::Bits(operation, _) => {
                 let mask = value & self.writable(bank, operation);
@@ -85,14 +86,15 @@ impl Vgic {
             }
             Register::Priority(first) => {
                 let shift = first & 31;
-                let mask = (lanes(width) << shift) & bank.exists();
+                let mask = (lanes(width) << shift) & bank.exists;
                 let priority = |bit: u32| (value >> (8 * (bit.wrapping_sub(shift) & 3))) as u8 & self.priority_mask;
-                self.set_rank(bank, me, word, mask, |bit, template| template.with_priority(priority(bit)))
+                bits(mask).for_each(|bit| bank.irq(bit).priority.store(priority(bit), SeqCst));
+                self.rank_changed(bank, me, word, mask)
             }
             Register::Config(first) => {
                 let shift = first & 31;
                 let edge = (0..16).fold(0, |edge, n| edge | (value >> (2 * n + 1) & 1) << n);
-                let mask = (0xffff << shift) & bank.exists() & !bank.fixed_config();
+                let mask = (0xffff << shift) & bank.exists & !bank.fixed_config();
                 self.set_edge(bank, me, word, mask, edge << shift)
             }
             Register::Targets(_) | Register::Other => Outcome::NONE,
@@ -109,7 +111,7 @@ impl Vgic {
         };
         let value = match register {
             Register::Group(_) => {
-                bits(bank.exists()).fold(0, |value, bit| value | bank.irq(bit).template().group() << bit)
+                bits(bank.exists).fold(0, |value, bit| value | bank.irq(bit).template().group() << bit)
             }
             Register::Bits(operation @ (Operation::SetEnable | Operation::ClearEnable), _) => {
                 Self::read_bits(bank, operation)
@@ -135,13 +137,13 @@ impl Vgic {
             | Operation::ClearPending => Kind::Pending,
         };
         let others = if who == me {
-            self.involved(bank, me, bank.exists())
+            self.involved(bank, me, bank.exists)
         } else {
             VcpuMask::new(VcpuMask::of(who).bits() & self.online().bits())
         };
         Reading::Live {
             known: Self::read_bits(bank, operation),
-            of: Edit::review(word, bank.exists()),
+            of: Edit::review(word, bank.exists),
             live: Live { kind, own: who == me, linked: bank.linked, others },
         }
     }
@@ -156,12 +158,12 @@ impl Vgic {
             ) if bank.home.is_some() => SGIS,
             _ => 0,
         };
-        bank.exists() & !fixed
+        bank.exists & !fixed
     }
 
     fn write_router(&self, me: VcpuId, offset: u64, width: Width, value: u64) -> Outcome {
         let (word, bit) = router_irq(offset);
-        let Some(bank) = self.spi_bank(word).filter(|bank| bank.exists() >> bit & 1 == 1) else {
+        let Some(bank) = self.spi_bank(word).filter(|bank| bank.exists >> bit & 1 == 1) else {
             return Outcome::NONE;
         };
         let old = bank.irq(bit).route.load(SeqCst);
@@ -178,7 +180,7 @@ impl Vgic {
 
     fn read_router(&self, offset: u64, width: Width) -> u64 {
         let (word, bit) = router_irq(offset);
-        let Some(bank) = self.spi_bank(word).filter(|bank| bank.exists() >> bit & 1 == 1) else {
+        let Some(bank) = self.spi_bank(word).filter(|bank| bank.exists >> bit & 1 == 1) else {
             return 0;
         };
         let route = bank.irq(bit).route.load(SeqCst);
@@ -217,11 +219,6 @@ impl Vgic {
 }
 
 impl Bank {
-    /// Returns which interrupts of the bank there are: ids from 1020 on are none.
-    pub(super) fn exists(&self) -> u32 {
-        existing(self.first)
-    }
-
     /// Returns which have a fixed trigger: SGIs and the linked PPIs.
     fn fixed_config(&self) -> u32 {
         if self.home.is_some() { SGIS | self.linked } else { 0 }

@@ -4,9 +4,9 @@
 
 use core::sync::atomic::Ordering::SeqCst;
 
+use super::Vgic;
 use super::bank::Bank;
 use super::outcome::{Edit, Enabled, HwBits, HwChange, Operation, Outcome, Own, Recall, VcpuMask, bits};
-use super::{Vgic, lr::Lr};
 use crate::id::VcpuId;
 
 impl Vgic {
@@ -144,22 +144,8 @@ impl Vgic {
         outcome
     }
 
-    /// Changes group or priority of the interrupts of `mask`; other vCPUs see to it when they are kicked.
-    pub(super) fn set_rank(
-        &self,
-        bank: &Bank,
-        me: VcpuId,
-        word: usize,
-        mask: u32,
-        change: impl Fn(u32, Lr) -> Lr,
-    ) -> Outcome {
-        for bit in bits(mask) {
-            bank.irq(bit).update(|template| change(bit, template));
-        }
-        self.rank_changed(bank, me, word, mask)
-    }
-
-    /// Returns what is to be done after groups or priorities of `mask` were changed.
+    /// Returns what is to be done after groups or priorities of `mask` were changed; other vCPUs see to it when they are
+    /// kicked.
     pub(super) fn rank_changed(&self, bank: &Bank, me: VcpuId, word: usize, mask: u32) -> Outcome {
         let mut outcome = Outcome { own: Own::Held(Edit::review(word, mask)), ..Outcome::NONE };
         let holders = match bank.home {

@@ -174,14 +174,14 @@ impl Vgic {
     /// Sets priorities of SPIs from `first` on.
     #[inline(always)]
     fn rank_quickly<M: Machine>(&self, bank: &Bank, machine: &mut M, first: u32, lanes: u32, value: u32) -> Quick {
-        let mask = (lanes << (first & 31)) & bank.exists();
+        let mask = (lanes << (first & 31)) & bank.exists;
         let mut value = value;
         let mut held = 0;
         for bit in bits(mask) {
             let priority = value as u8 & self.priority_mask;
             value >>= 8;
             let irq = bank.irq(bit);
-            irq.update(|template| template.with_priority(priority));
+            irq.priority.store(priority, SeqCst);
             held |= u32::from(irq.holder().is_some());
         }
         let word = first as usize >> 5;

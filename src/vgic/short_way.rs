@@ -13,8 +13,11 @@ use crate::id::VcpuId;
 
 /// Bytes from the bank of a word to that of the next.
 pub const BANK_SIZE: usize = size_of::<Bank>();
-/// Bytes from a bank to its first line; a line takes 16, of which the first 8 are its list register without state.
+/// Bytes from a bank to its first line; a line takes 16, of which the first 8 are its list register without state and
+/// priority.
 pub const LINES: usize = Bank::IRQS;
+/// ... to the first line's priority, a byte.
+pub const PRIORITY: usize = Bank::IRQS + offset_of!(Irq, priority);
 
 /// Bytes from a bank to what is remembered as pending, enabled and active: 32 lines, one bit each.
 pub const LATCH: usize = offset_of!(Bank, latch);

@@ -28,7 +28,7 @@ impl Vgic {
         let all = (1u32 << self.vcpus.len().min(8)).wrapping_sub(1);
         for n in bits(lanes(width)) {
             let bit = (first & 31) + n;
-            if bank.exists() >> bit & 1 == 1 {
+            if bank.exists >> bit & 1 == 1 {
                 sink(self.set_route(me, word, bit, value >> (8 * n) & 0xff & all));
             }
         }
