@@ -146,48 +146,37 @@ pub enum Call {
 
 /// Decodes an HVC or SMC from its argument registers. The function is in w0; 32-bit functions see 32 bits of every
 /// argument (DEN 0028, 3.1).
-#[inline(always)]
 pub fn decode(x0: u64, x1: u64, x2: u64, x3: u64) -> Call {
-    match answer(x0, x1) {
-        Answer::Value(value) => Call::Answer(value),
-        Answer::Unknown => Call::Unknown,
-        Answer::Stateful => decode_stateful(low_word(x0), x1, x2, x3),
+    match low_word(x0) {
+        PSCI_VERSION => Call::Answer(PSCI_1_1),
+        PSCI_FEATURES => Call::Answer(psci_features(low_word(x1)).to_register()),
+        SMCCC_VERSION => Call::Answer(SMCCC_1_1),
+        SMCCC_ARCH_FEATURES => Call::Answer(arch_features(low_word(x1)).to_register()),
+        MIGRATE_INFO_TYPE => Call::Answer(NO_MIGRATION),
+        function => decode_stateful(function, x1, x2, x3),
     }
 }
 
-/// What can be said of a call from its registers alone.
+/// What can be said of a call at a glance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// This goes into x0.
-    Value(u64),
+pub enum Glance {
+    /// It is answered: this goes into x0.
+    Answer(u64),
     /// Nobody's call: NOT_SUPPORTED, and counted.
     Unknown,
-    /// It depends on the partition's state.
-    Stateful,
+    /// [`decode`] tells.
+    Other,
 }
 
-/// Answers the calls that need no state of the partition and come often: PSCI_VERSION, PSCI_FEATURES, SMCCC_VERSION,
-/// SMCCC_ARCH_FEATURES, MIGRATE_INFO_TYPE, and all that nobody answers.
+/// Answers the calls that need no state of the partition and come often, as [`decode`] does: PSCI_VERSION, PSCI_FEATURES
+/// of an implemented function, and all that nobody answers.
 #[inline(always)]
-pub fn answer(x0: u64, x1: u64) -> Answer {
-    let function = low_word(x0);
-    if function == PSCI_FEATURES {
-        return Answer::Value(psci_features(low_word(x1)).to_register());
-    }
-    if function == PSCI_VERSION {
-        return Answer::Value(PSCI_1_1);
-    }
-    if function & STANDARD_SERVICE == 0 {
-        return match function {
-            SMCCC_VERSION => Answer::Value(SMCCC_1_1),
-            SMCCC_ARCH_FEATURES => Answer::Value(arch_features(low_word(x1)).to_register()),
-            _ => Answer::Unknown,
-        };
-    }
-    match is_psci(function) {
-        true if function == MIGRATE_INFO_TYPE => Answer::Value(NO_MIGRATION),
-        true => Answer::Stateful,
-        false => Answer::Unknown,
+pub fn glance(x0: u64, x1: u64) -> Glance {
+    match low_word(x0) {
+        PSCI_VERSION => Glance::Answer(PSCI_1_1),
+        PSCI_FEATURES if is_psci(low_word(x1)) => Glance::Answer(ReturnCode::Success.to_register()),
+        function if function & STANDARD_SERVICE == 0 || is_psci(function) => Glance::Other,
+        _ => Glance::Unknown,
     }
 }
 
@@ -275,12 +264,10 @@ fn affinity(raw: u64) -> Option<Mpidr> {
     (mpidr.get() == raw).then_some(mpidr)
 }
 
-#[inline(always)]
 fn psci_features(function: u32) -> ReturnCode {
     if is_psci(function) || function == SMCCC_VERSION { ReturnCode::Success } else { ReturnCode::NotSupported }
 }
 
-#[inline(always)]
 fn arch_features(function: u32) -> ReturnCode {
     match function {
         SMCCC_VERSION | SMCCC_ARCH_FEATURES => ReturnCode::Success,
@@ -417,6 +404,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_glance_agrees_with_a_closer_look(x0: u64, which in 0..=KNOWN.len(), x1: u64, other in 0..=KNOWN.len()) {
+            let function = KNOWN.get(which).map_or(x0, |known| u64::from(*known));
+            let asked = KNOWN.get(other).map_or(x1, |known| u64::from(*known));
+            match glance(function, asked) {
+                Glance::Answer(value) => prop_assert_eq!(decode(function, asked, 0, 0), Call::Answer(value)),
+                Glance::Unknown => prop_assert_eq!(decode(function, asked, 0, 0), Call::Unknown),
+                Glance::Other => {}
+            }
+        }
+
         #[test]
         fn any_other_function_is_unknown(x0: u64, x1: u64, x2: u64, x3: u64) {
             prop_assume!(!KNOWN.contains(&low_word(x0)));

@@ -23,20 +23,22 @@ use crate::write_sysreg;
 #[repr(C)]
 #[derive(Debug)]
 pub struct Frame {
-    /// x0 to x30.
-    pub x: [u64; 31],
-    reserved: u64,
+    /// x0 to x30, and for the zero register a 0 that `enter_guest` has put there: each exit's frame is at the top of the
+    /// stack, and nothing else is while a guest runs.
+    x: [u64; 32],
 }
 
 impl Frame {
-    /// Returns register `index`; 31 is the zero register.
+    /// Returns register `index`, of which the low 5 bits count; 31 is the zero register.
+    #[inline(always)]
     pub fn get(&self, index: u8) -> u64 {
-        self.x.get(usize::from(index)).copied().unwrap_or(0)
+        self.x.get(usize::from(index & 31)).copied().unwrap_or(0)
     }
 
-    /// Sets register `index`; 31 is the zero register.
+    /// Sets register `index`, of which the low 5 bits count; 31 is the zero register.
+    #[inline(always)]
     pub fn set(&mut self, index: u8, value: u64) {
-        if let Some(register) = self.x.get_mut(usize::from(index)) {
+        if let Some(register) = self.x.get_mut(usize::from(index & 31)).filter(|_| index & 31 != 31) {
             *register = value;
         }
     }
@@ -76,6 +78,22 @@ global_asm!(
     eret
     dsb     nsh
     isb
+    .endm
+
+    // Leaves by `save_thin`'s frame.
+    .macro restore_thin
+    ldp     x2, x3, [sp, #16]
+    ldp     x4, x5, [sp, #32]
+    ldp     x6, x7, [sp, #48]
+    ldp     x8, x9, [sp, #64]
+    ldp     x10, x11, [sp, #80]
+    ldp     x12, x13, [sp, #96]
+    ldp     x14, x15, [sp, #112]
+    ldp     x16, x17, [sp, #128]
+    ldr     x18, [sp, #144]
+    ldr     x30, [sp, #240]
+    ldp     x0, x1, [sp], #256
+    return_to_guest
     .endm
 
     // EL2's own fault: the stack may be the cause, so change to the emergency stack of this CPU.
@@ -121,28 +139,11 @@ global_asm!(
     mov     x0, sp
     lsr     x2, x1, #26
     cmp     x2, #0x16                   // HVC
-    b.ne    1f
+    b.ne    no_hypercall
     bl      {hypercall}
-    b       thin_return
-1:  cmp     x2, #0x24                   // data abort
-    b.eq    2f
-    cmp     x2, #0x18                   // MSR, MRS
-    b.ne    full_exit
-    ubfx    w3, w1, #5, #5              // Rt
-    sub     w3, w3, #19
-    cmp     w3, #10
-    b.ls    full_exit
-    bl      {system_register}
-    b       thin_return
+    restore_thin
     .balign 0x80                        // IRQ
     b       \irq
-    // x19 to x29 are not in the frame: who moves one of them gets a whole frame.
-2:  ubfx    w3, w1, #16, #5             // SRT
-    sub     w3, w3, #19
-    cmp     w3, #10
-    b.ls    full_exit
-    bl      {data_abort}
-    b       thin_return
     .balign 0x80                        // FIQ
     b       fiq
     .balign 0x80                        // SError
@@ -203,6 +204,26 @@ global_asm!(
     .section .text.vectors, "ax"
     vectors el2_vectors_v3, irq_v3
     vectors el2_vectors_v2, irq_v2
+
+    // Other synchronous exits; x1 is the syndrome, x2 its class. x19 to x29 are not in the frame: who moves one of them gets a
+    // whole one.
+no_hypercall:
+    cmp     x2, #0x24                   // data abort
+    b.ne    1f
+    ubfx    w3, w1, #16, #5             // SRT
+    sub     w3, w3, #19
+    cmp     w3, #10
+    b.ls    full_exit
+    bl      {data_abort}
+    restore_thin
+1:  cmp     x2, #0x18                   // MSR, MRS
+    b.ne    full_exit
+    ubfx    w3, w1, #5, #5              // Rt
+    sub     w3, w3, #19
+    cmp     w3, #10
+    b.ls    full_exit
+    bl      {system_register}
+    restore_thin
 
     // GICv3: acknowledge, find, write the first free list register, drop the priority.
 irq_v3:
@@ -330,23 +351,13 @@ full_return:
     ldp     x27, x28, [sp, #216]
     ldr     x29, [sp, #232]
 thin_return:
-    ldp     x2, x3, [sp, #16]
-    ldp     x4, x5, [sp, #32]
-    ldp     x6, x7, [sp, #48]
-    ldp     x8, x9, [sp, #64]
-    ldp     x10, x11, [sp, #80]
-    ldp     x12, x13, [sp, #96]
-    ldp     x14, x15, [sp, #112]
-    ldp     x16, x17, [sp, #128]
-    ldr     x18, [sp, #144]
-    ldr     x30, [sp, #240]
-    ldp     x0, x1, [sp], #256
-    return_to_guest
+    restore_thin
 
     // enter_guest(x0, stack_top): the first entry into a vCPU; ELR_EL2 and SPSR_EL2 are set.
     .global enter_guest
 enter_guest:
     mov     sp, x1
+    str     xzr, [sp, #-8]              // the zero register of every frame
     .irp    n, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
     mov     x\n, xzr
     .endr

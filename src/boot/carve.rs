@@ -182,7 +182,8 @@ fn give_roles(machine: &'static Machine) {
         // A partition whose CPUs are not all there is not started.
         let Some(cpus) = cpus else { continue };
         for (vcpu, cpu) in partition.plan.vcpus.iter().zip(&cpus) {
-            cpu.dedicate(Role::new(partition, vcpu.id));
+            // SAFETY: this is the boot CPU, the others are not started yet, and a CPU has one vCPU at most.
+            unsafe { cpu.dedicate(Role::new(partition, vcpu.id)) };
         }
         partition.set_cpus(cpus);
     }

@@ -160,7 +160,7 @@ pub struct PerCpu {
     pub id: CpuId,
     /// Its affinity.
     pub mpidr: Mpidr,
-    role: spin::Once<Role>,
+    role: UnsafeCell<Option<Role>>,
     port: spin::Once<irqchip::Port>,
     failure: spin::Once<irqchip::InitError>,
     mail: AtomicU32,
@@ -172,7 +172,8 @@ pub struct PerCpu {
     local: UnsafeCell<Local>,
 }
 
-// SAFETY: `local` is touched by the CPU itself only (see `local`); the rest is atomic or immutable.
+// SAFETY: `local` is touched by the CPU itself only (see `local`), `role` is not written any more when there is more than
+// one CPU (see `dedicate`); the rest is atomic or immutable.
 unsafe impl Sync for PerCpu {}
 
 impl PerCpu {
@@ -201,7 +202,7 @@ impl PerCpu {
             stack_top,
             id,
             mpidr,
-            role: spin::Once::new(),
+            role: UnsafeCell::new(None),
             port: spin::Once::new(),
             failure: spin::Once::new(),
             mail: AtomicU32::new(0),
@@ -212,9 +213,14 @@ impl PerCpu {
         }
     }
 
-    /// Dedicates the CPU to a vCPU. Called once, before the CPU is started.
-    pub fn dedicate(&self, role: Role) {
-        self.role.call_once(|| role);
+    /// Dedicates the CPU to a vCPU.
+    ///
+    /// # Safety
+    ///
+    /// Called once, by the boot CPU while no other CPU runs, and before [`Self::role`] is used.
+    pub unsafe fn dedicate(&self, role: Role) {
+        // SAFETY: nobody reads it yet, as the caller ensures.
+        unsafe { *self.role.get() = Some(role) };
         if let Some(way) = role.partition.vgic.short_way(role.vcpu) {
             self.hot.private.store(way.private.cast_mut(), Ordering::Relaxed);
             self.hot.spis.store(way.spis.wrapping_sub(BANK_SIZE).cast_mut(), Ordering::Relaxed);
@@ -230,7 +236,8 @@ impl PerCpu {
     /// Returns the vCPU it is dedicated to.
     #[inline(always)]
     pub fn role(&self) -> Option<&Role> {
-        self.role.get()
+        // SAFETY: it was written by the boot CPU before any other CPU ran, and never since (see `dedicate`).
+        unsafe { &*self.role.get() }.as_ref()
     }
 
     /// Makes this the calling CPU's data.

@@ -12,7 +12,7 @@ use crate::arch::vectors::Frame;
 use crate::exit::{Direction, ExitReason};
 use crate::irqchip;
 use crate::mmio::{self, Plain, SystemRegister};
-use crate::psci::{self, Answer, ReturnCode};
+use crate::psci::{self, Glance, ReturnCode};
 use crate::vgic::{Quick, Sgi, Unfinished};
 use crate::{read_sysreg, write_sysreg};
 
@@ -20,13 +20,18 @@ const ICC_SGI1R_EL1: SystemRegister = SystemRegister::new(3, 0, 12, 11, 5);
 
 /// HVC from AArch64. A call that is answered here touches nothing but x0 and a counter.
 pub extern "C" fn hypercall(frame: &mut Frame) {
-    let (answer, reason) = match psci::answer(frame.get(0), frame.get(1)) {
-        Answer::Value(value) => (value, ExitReason::Hypercall),
-        Answer::Unknown => (ReturnCode::NotSupported.to_register(), ExitReason::UnknownCall),
-        Answer::Stateful => return exit::hypercall(frame),
-    };
-    PerCpu::current().counters.count(reason);
-    frame.set(0, answer);
+    let counters = &PerCpu::current().counters;
+    match psci::glance(frame.get(0), frame.get(1)) {
+        Glance::Answer(value) => {
+            counters.count(ExitReason::Hypercall);
+            frame.set(0, value);
+        }
+        Glance::Unknown => {
+            counters.count(ExitReason::UnknownCall);
+            frame.set(0, ReturnCode::NotSupported.to_register());
+        }
+        Glance::Other => exit::hypercall(frame),
+    }
 }
 
 /// A data abort of an instruction that moves none of x19 to x29, which are not in the frame.

@@ -3,7 +3,8 @@
 //!
 //! A state bit says what the distributor knows. While an interrupt is in a list register, that register says the rest.
 
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::SeqCst};
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
 use super::lr::Lr;
 use super::{Model, SGIS};
@@ -63,6 +64,12 @@ impl Irq {
     #[inline(always)]
     pub fn template(&self) -> Lr {
         Lr::from_v3(self.template.load(SeqCst)).with_priority(self.priority.load(SeqCst))
+    }
+
+    /// Returns the group: 0 or 1.
+    #[inline(always)]
+    pub fn group(&self) -> u32 {
+        Lr::from_v3(self.template.load(Relaxed)).group()
     }
 
     /// Changes the group. Nothing else of the template ever changes.

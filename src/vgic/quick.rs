@@ -226,9 +226,7 @@ impl Vgic {
         let mut own = Sgi::Sent;
         for target in bits(targets) {
             let Some(shared) = self.vcpus.get(target as usize) else { continue };
-            if shared.bank.irq(intid).template().group() != 1
-                || shared.bank.latch.fetch_or(latched, SeqCst) & latched != 0
-            {
+            if shared.bank.irq(intid).group() != 1 || shared.bank.latch.fetch_or(latched, SeqCst) & latched != 0 {
                 continue;
             }
             if me.bits() >> target & 1 == 1 {
