@@ -9,7 +9,7 @@ use crate::arch::mmu::{AddressSpace, MapError, Use};
 use crate::arch::secondary::{self, Translation};
 use crate::arch::smc::Firmware;
 use crate::arch::sysreg::{dsb_sy, sev};
-use crate::arch::{cache, timer};
+use crate::arch::{cache, cpu::Features, timer};
 use crate::fault::RateLimiter;
 use crate::id::{Intid, VcpuId};
 use crate::irqchip;
@@ -65,10 +65,12 @@ fn prepare(
         Some(mut own) => (own.window()?, own.translation()),
         None => (space.window()?, space.translation()),
     };
+    // The CPU reads its own when it arrives.
+    let features = Features::read();
     let interface = CpuInterface::new(vcpu.unwrap_or_default(), irqchip::list_register_count());
     // A burst of 16 records, then 10 a second.
     let records = RateLimiter::new(16, timer::ticks(100));
-    let local = Local { interface, window, preparation: None, set_way: Default::default(), records };
+    let local = Local { interface, window, preparation: None, set_way: Default::default(), features, records };
     let cpu = leak(PerCpu::new(node.id, node.mpidr, stack, emergency, local));
     Ok(Prepared { cpu, translation })
 }
@@ -144,6 +146,10 @@ pub fn wait(machine: &Machine, board: &Board) {
 /// What a CPU does first in Rust, with its MMU on. `timer` is the hypervisor's.
 pub fn arrive(this_cpu: &'static PerCpu, timer: Intid) {
     this_cpu.install();
+    // SAFETY: this CPU handles no exit yet.
+    let features = unsafe { &mut this_cpu.local().features };
+    // The tables of stage 2 are made for all CPUs alike, with what the boot CPU has.
+    *features = Features { forced_write_back: features.forced_write_back, ..Features::read() };
     match irqchip::init_cpu(this_cpu.mpidr, timer) {
         Ok(port) => this_cpu.set_online(port),
         Err(why) => this_cpu.set_failed(why),

@@ -250,9 +250,8 @@ pub fn has_pending() -> bool {
     irqchip::free_lrs() & all != all
 }
 
-/// A vCPU begins on this CPU: its virtual interface is as after a reset.
+/// A vCPU begins on this CPU, whose virtual interface is as after a reset: [`end`] and boot leave it so.
 pub fn begin(this_cpu: &'static PerCpu, role: &Role, local: &mut Local) {
-    irqchip::reset_virtual_interface();
     local.interface.start(&role.partition.vgic, &mut Hardware::new(this_cpu, role));
 }
 

@@ -6,7 +6,6 @@ use super::percpu::{Local, Mail, PerCpu, Role};
 use super::prepare::{Preparation, Progress};
 use super::{Machine, housekeeping, interrupts, partition::Partition};
 use crate::addr::Pa;
-use crate::arch::cpu::Features;
 use crate::arch::mmu::Use;
 use crate::arch::{timer, vcpu};
 use crate::exit::StopReason;
@@ -125,7 +124,7 @@ fn prepare(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role, lo
             }
             housekeeping::notify();
             let tree = partition.plan.device_tree.as_ref().map_or(0, |tree| tree.ipa.get());
-            enter(machine, this_cpu, role, local, Entry { pc: partition.plan.entry, context: tree })
+            enter(this_cpu, role, local, Entry { pc: partition.plan.entry, context: tree })
         }
     }
 }
@@ -134,7 +133,7 @@ fn prepare(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role, lo
 fn run(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role, local: &mut Local) -> Attention {
     let partition = role.partition;
     if let Some(entry) = partition.life.take_on(role.vcpu) {
-        enter(machine, this_cpu, role, local, entry);
+        enter(this_cpu, role, local, entry);
     }
     let off = |id| partition.life.power(id) == Some(Power::Off);
     if partition.plan.vcpus.iter().all(|vcpu| off(vcpu.id)) {
@@ -145,19 +144,13 @@ fn run(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role, local:
 }
 
 /// Gives this CPU's vCPU the state after reset and enters it.
-fn enter(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role, local: &mut Local, entry: Entry) -> ! {
-    let features = own_features(machine);
+fn enter(this_cpu: &'static PerCpu, role: &Role, local: &mut Local, entry: Entry) -> ! {
+    let features = local.features;
     vcpu::reset(&features);
     vcpu::confine(&features, role.partition.confinement, role.vcpu);
     interrupts::begin(this_cpu, role, local);
     // SAFETY: the lines above gave this CPU the state that `enter` asks for, and the idle loop's stack is not needed.
     unsafe { vcpu::enter(entry, this_cpu.stack_top()) }
-}
-
-/// Returns what this CPU has: the clusters of a board differ in breakpoints, for one. The tables of stage 2 are made for
-/// all CPUs alike.
-fn own_features(machine: &Machine) -> Features {
-    Features { forced_write_back: machine.features.forced_write_back, ..Features::read() }
 }
 
 /// This CPU has left the guest: cleans what is its own and acknowledges the stop. The last CPU finishes it.
@@ -167,7 +160,7 @@ fn acknowledge(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role
     if partition.life.unacknowledged() & bit == 0 {
         return Attention::Done;
     }
-    vcpu::reset(&own_features(machine));
+    vcpu::reset(&local.features);
     interrupts::end(this_cpu, role, local);
     interrupts::clean_private(this_cpu, partition);
     let Some(next) = partition.life.acknowledge(role.vcpu) else { return Attention::Done };

@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use super::partition::Partition;
 use super::prepare::Preparation;
 use crate::addr::{Ipa, IpaRange, Va};
+use crate::arch::cpu::Features;
 use crate::arch::mmu::Window;
 use crate::exit::{ExitCounters, ExitReason};
 use crate::fault::{RateLimiter, RecordRing};
@@ -147,6 +148,8 @@ pub struct Local {
     pub preparation: Option<Preparation>,
     /// Progress of a clean by set and way.
     pub set_way: super::setway::Progress,
+    /// What this CPU has: the clusters of a board differ in breakpoints, for one.
+    pub features: Features,
     /// How many records it may leave.
     pub records: RateLimiter,
 }

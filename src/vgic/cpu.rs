@@ -22,6 +22,7 @@ mod sgi;
 use core::sync::atomic::Ordering::SeqCst;
 
 use super::Vgic;
+use super::bank::Bank;
 use super::lr::Lr;
 use super::machine::{Machine, Maintenance};
 use super::outcome::{Edit, HwBits, VcpuMask, bits};
@@ -189,11 +190,15 @@ impl CpuInterface {
         vgic.online.fetch_or(VcpuMask::of(self.me).bits(), SeqCst);
         self.short_way_below = ALL_PRIORITIES;
         self.note_maintenance(Maintenance::NONE);
+        // While a vCPU is off its linked PPIs are disabled.
         let enable = shared.bank.enable.load(SeqCst) & shared.bank.linked;
-        let disable = shared.bank.linked & !enable;
         let deactivate = shared.bank.linked & !shared.bank.active.load(SeqCst);
-        machine.change(&HwBits { disable, deactivate, enable, ..HwBits::default() }.into());
-        self.refresh(vgic, machine, Edit::default());
+        machine.change(&HwBits { deactivate, enable, ..HwBits::default() }.into());
+        // Whoever makes something pending from now on sees that this vCPU runs.
+        let waits = |bank: &Bank| bank.latch.load(SeqCst) | bank.line.load(SeqCst) != 0;
+        if shared.mailbox.is_asked() || waits(&shared.bank) || vgic.spis.iter().any(waits) {
+            self.refresh(vgic, machine, Edit::default());
+        }
     }
 
     /// Ceases to run: what is in the list registers goes back to the distributor, where active ones stay active. The
