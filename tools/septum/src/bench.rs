@@ -1,94 +1,117 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `septum bench`: what exits, interrupts and boot cost, in instructions, beside the bare machine and under the ceilings of
-//! `tests/bench-ceilings.toml`.
+//! `septum bench`: what exits, interrupts, boot and memory cost, beside the bare machine and under the budgets of
+//! `tests/bench-budgets.toml`.
 
-mod ceilings;
+mod budgets;
+mod exceptions;
 mod init;
+mod machines;
 mod measure;
+mod table;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt::Write;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Result, ensure};
 use clap::Args;
+use serde::Serialize;
 
-pub use ceilings::{Ceilings, Row};
-pub use measure::{Figures, Files, Place, Run, Subject};
+pub use budgets::{Budgets, Limit, Part, Row, Unit};
+pub use machines::Files;
+pub use measure::{Figures, Place, Run, Subject};
+pub use table::{Entry, Table, Tally, Verdict};
 
-use crate::{paths, qemu};
+use crate::{author, paths, qemu};
 
-/// Measure what exits, interrupts and boot cost, in instructions
+/// Measure what exits, interrupts, boot and memory cost
 #[derive(Args, Clone, Debug)]
 pub struct BenchArgs {
     /// GIC version [default: both]
     #[arg(long, value_parser = clap::value_parser!(u8).range(2..=3))]
     pub gic: Option<u8>,
+    /// Measure only these parts [default: all]
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    pub part: Vec<Part>,
     /// Measure everything twice, and fail when a figure differs
     #[arg(long)]
     pub twice: bool,
-    /// Leave out what takes longest: the boot of Linux
+    /// Print one JSON document instead of tables
     #[arg(long)]
-    pub no_linux: bool,
+    pub json: bool,
 }
 
-/// What was measured with one GIC.
-#[derive(Clone, Debug, Default)]
-pub struct Table {
-    figures: BTreeMap<Place, Figures>,
+/// A run, and its figures or what went wrong.
+pub type Measured = (Run, Result<Figures, String>);
+
+/// All that one bench has found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// A table for each GIC.
+    pub gics: Vec<Table>,
+    /// The verdicts of all of them.
+    pub tally: Tally,
+    /// Runs that gave no figures, and why.
+    pub failures: Vec<String>,
+    /// Figures that were not the same the second time; absent when all was measured once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub differences: Option<Vec<String>>,
 }
 
-/// Runs the command; it fails when a row is above its ceiling or, when asked, not the same twice.
+/// Runs the command; it fails when a row is over its budget, was not measured or, when asked, is not the same twice.
 ///
 /// # Errors
-/// Something does not build or run.
+/// Something does not build, or the budgets cannot be read.
 pub fn bench(args: &BenchArgs) -> Result<ExitCode> {
     qemu::catch_signals()?;
-    let ceilings = Ceilings::read(&paths::root().join("tests/bench-ceilings.toml"))?;
-    let files = Files::prepare()?;
+    let budgets = budgets()?;
     let gics = args.gic.map_or_else(|| vec![3, 2], |gic| vec![gic]);
-    let mut runs: Vec<Run> = gics.iter().flat_map(|gic| Run::all(*gic)).collect();
-    runs.retain(|run| !args.no_linux || run.subject != Subject::Linux);
+    let parts = if args.part.is_empty() { Part::ALL.to_vec() } else { args.part.clone() };
+    let files = Files::prepare()?;
+    let runs = runs(&gics, &parts);
     let measured = measure_all(&files, &runs)?;
-    let mut status = ExitCode::SUCCESS;
-    for gic in gics {
-        let table = Table::of(gic, &measured);
-        println!("{}", table.render(gic, &ceilings));
-        if !table.above(gic, &ceilings).is_empty() {
-            status = ExitCode::FAILURE;
-        }
-    }
+    let mut report = Report::of(&gics, &parts, &budgets, &measured);
     if args.twice {
-        let differences = differences(&measured, &measure_all(&files, &runs)?);
-        if differences.is_empty() {
-            println!(
-                "measured twice: all {} figures are the same",
-                measured.iter().map(|(_, f)| f.len()).sum::<usize>()
-            );
-        } else {
-            println!("measured twice, and not the same:\n{}", differences.join("\n"));
-            status = ExitCode::FAILURE;
-        }
+        report.differences = Some(differences(&measured, &measure_all(&files, &runs)?));
     }
-    Ok(status)
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!("{}", report.render(&budgets));
+    }
+    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Reads the budgets of this checkout.
+///
+/// # Errors
+/// Those of [`Budgets::read`].
+pub fn budgets() -> Result<Budgets> {
+    Budgets::read(&paths::root().join("tests/bench-budgets.toml"))
+}
+
+/// Lists the runs of some parts with some GICs, the longest first.
+pub fn runs(gics: &[u8], parts: &[Part]) -> Vec<Run> {
+    let order = [Part::Linux, Part::Events, Part::Exits, Part::Boot, Part::Memory];
+    let wanted = order.into_iter().filter(|part| parts.contains(part));
+    wanted.flat_map(|part| gics.iter().flat_map(move |gic| Run::all(part, *gic))).collect()
 }
 
 /// Measures all runs, as many at a time as there are CPUs; the result is in their order.
 ///
 /// # Errors
-/// Those of the first run that fails.
-pub fn measure_all(files: &Files, runs: &[Run]) -> Result<Vec<(Run, Figures)>> {
+/// A run was lost.
+pub fn measure_all(files: &Files, runs: &[Run]) -> Result<Vec<Measured>> {
     let queue: Mutex<VecDeque<usize>> = Mutex::new((0..runs.len()).collect());
-    let done: Mutex<BTreeMap<usize, Result<Figures>>> = Mutex::default();
+    let done: Mutex<BTreeMap<usize, Result<Figures, String>>> = Mutex::default();
     let work = || {
         // The guard is gone before the run begins.
         let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         while let Some(index) = next() {
             let run = runs[index];
             eprintln!("measuring {:?} on GICv{}, {:?}", run.subject, run.gic, run.place);
-            let figures = files.measure(run);
+            let figures = measure::measure(files, run).map_err(|error| sentence(&error));
             done.lock().unwrap_or_else(PoisonError::into_inner).insert(index, figures);
         }
     };
@@ -96,13 +119,25 @@ pub fn measure_all(files: &Files, runs: &[Run]) -> Result<Vec<(Run, Figures)>> {
     thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
     let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     ensure!(done.len() == runs.len(), "a run was lost");
-    done.into_iter().map(|(index, figures)| Ok((runs[index], figures?))).collect()
+    Ok(done.into_iter().map(|(index, figures)| (runs[index], figures)).collect())
+}
+
+/// Returns what went wrong; of a configuration's errors the first line.
+fn sentence(error: &anyhow::Error) -> String {
+    let text = match error.downcast_ref::<author::Report>() {
+        Some(report) => report.render(author::Colour::Never).lines().next().unwrap_or_default().to_owned(),
+        None => format!("{error:#}"),
+    };
+    text.trim_start_matches("error: ").to_owned()
 }
 
 /// Names the figures in which two measurements differ.
-pub fn differences(first: &[(Run, Figures)], second: &[(Run, Figures)]) -> Vec<String> {
+pub fn differences(first: &[Measured], second: &[Measured]) -> Vec<String> {
     let mut found = Vec::new();
+    let show = |figure: Option<&u64>| figure.map_or_else(|| "nothing".to_owned(), u64::to_string);
     for ((run, first), (_, second)) in first.iter().zip(second) {
+        let empty = Figures::new();
+        let [first, second] = [first, second].map(|figures| figures.as_ref().unwrap_or(&empty));
         for name in first.keys().chain(second.keys().filter(|name| !first.contains_key(*name))) {
             let (before, after) = (first.get(name), second.get(name));
             if before != after {
@@ -113,98 +148,86 @@ pub fn differences(first: &[(Run, Figures)], second: &[(Run, Figures)]) -> Vec<S
     found
 }
 
-impl Table {
-    /// Collects what was measured with one GIC.
-    pub fn of(gic: u8, measured: &[(Run, Figures)]) -> Self {
-        let mut table = Self::default();
-        for (run, figures) in measured.iter().filter(|(run, _)| run.gic == gic) {
-            table.figures.entry(run.place).or_default().extend(figures.clone());
-        }
-        table
-    }
-
-    /// Returns a figure.
-    pub fn get(&self, place: Place, row: &str) -> Option<u64> {
-        self.figures.get(&place).and_then(|figures| figures.get(row)).copied()
-    }
-
-    /// Names the rows that are above their ceilings.
-    pub fn above(&self, gic: u8, ceilings: &Ceilings) -> Vec<String> {
-        let above = |row: &&Row| {
-            let ceiling = row.ceiling(gic, self.get(Place::Bare, &row.name));
-            self.get(Place::Septum, &row.name).zip(ceiling).is_some_and(|(ticks, ceiling)| ticks > ceiling)
+impl Report {
+    /// Judges what was measured.
+    pub fn of(gics: &[u8], parts: &[Part], budgets: &Budgets, measured: &[Measured]) -> Self {
+        let figures = || measured.iter().filter_map(|(run, figures)| Some((run, figures.as_ref().ok()?)));
+        let gics: Vec<Table> = gics.iter().map(|gic| Table::of(*gic, parts, budgets, figures())).collect();
+        let tally = gics.iter().map(Table::tally).fold(Tally::default(), |sum, tally| sum + tally);
+        let failure = |(run, figures): &Measured| {
+            let why = figures.as_ref().err()?;
+            Some(format!("{:?} on GICv{}, {:?}: {why}", run.subject, run.gic, run.place))
         };
-        ceilings.row.iter().filter(above).map(|row| row.name.clone()).collect()
+        Self { gics, tally, failures: measured.iter().filter_map(failure).collect(), differences: None }
     }
 
-    /// Shows the table; rows that were not measured in a partition are left out, but for what the guest measures itself
-    /// and the file does not know.
-    pub fn render(&self, gic: u8, ceilings: &Ceilings) -> String {
-        let mut text =
-            format!("{:58} {:>12} {:>12} {:>12}\n", format!("GICv{gic}: instructions"), "bare", "Septum", "ceiling");
-        for row in &ceilings.row {
-            let Some(ticks) = self.get(Place::Septum, &row.name) else { continue };
-            let bare = self.get(Place::Bare, &row.name);
-            let ceiling = row.ceiling(gic, bare);
-            let verdict = match ceiling {
-                Some(ceiling) if ticks > ceiling => "  ABOVE",
-                Some(_) => "  ok",
-                None => "",
-            };
-            let (bare, ceiling) = (show(bare.as_ref()), show(ceiling.as_ref()));
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "{:58} {bare:>12} {ticks:>12} {ceiling:>12}{verdict}", row.what);
+    /// Tells whether every row was measured, keeps its budget and was the same twice.
+    pub fn is_good(&self) -> bool {
+        self.tally.is_good() && self.failures.is_empty() && self.differences.as_ref().is_none_or(Vec::is_empty)
+    }
+
+    /// Shows all of it, for people; the last line is the verdict.
+    pub fn render(&self, budgets: &Budgets) -> String {
+        let mut parts: Vec<String> = self.gics.iter().map(|table| table.render(budgets) + "\n").collect();
+        parts.extend(self.failures.iter().map(|failure| format!("no figures of {failure}\n")));
+        if let Some(differences) = &self.differences {
+            parts.push(match differences.len() {
+                0 => "measured twice: all figures are the same\n".to_owned(),
+                _ => format!("measured twice, and not the same:\n{}\n", differences.join("\n")),
+            });
         }
-        text
+        parts.push(self.tally.to_string());
+        parts.join("\n")
     }
-}
-
-fn show(ticks: Option<&u64>) -> String {
-    ticks.map_or_else(|| "-".to_owned(), u64::to_string)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn figures(pairs: &[(&str, u64)]) -> Figures {
-        pairs.iter().map(|(name, ticks)| ((*name).to_owned(), *ticks)).collect()
-    }
-
-    fn ceilings() -> Ceilings {
-        let row = |name: &str, gicv3, above_bare| Row {
-            name: name.to_owned(),
-            what: name.to_uppercase(),
-            gicv3,
-            gicv2: None,
-            above_bare,
-        };
-        Ceilings { row: vec![row("a", Some(100), None), row("b", None, Some(10.0)), row("c", None, None)] }
-    }
-
-    fn measured(a: u64, b: u64) -> Vec<(Run, Figures)> {
-        let run = |place| Run { subject: Subject::Events, place, gic: 3 };
-        vec![
-            (run(Place::Septum), figures(&[("a", a), ("b", b), ("c", 7)])),
-            (run(Place::Bare), figures(&[("b", 1000)])),
-        ]
-    }
-
-    #[test]
-    fn a_row_at_its_ceiling_passes_and_one_above_is_named() {
-        assert_eq!(Table::of(3, &measured(100, 1100)).above(3, &ceilings()), Vec::<String>::new());
-        assert_eq!(Table::of(3, &measured(101, 1101)).above(3, &ceilings()), ["a", "b"]);
-        assert!(Table::of(3, &measured(101, 0)).render(3, &ceilings()).contains("ABOVE"));
-        assert!(Table::of(2, &measured(101, 0)).above(2, &ceilings()).is_empty());
+    fn measured(figures: &[Result<u64, &str>]) -> Vec<Measured> {
+        let run = Run { subject: Subject::ImageSize, place: Place::Virtual, gic: 3 };
+        let figures = figures.iter().map(|figure| match figure {
+            Ok(figure) => Ok(Figures::from([("image".to_owned(), *figure)])),
+            Err(why) => Err((*why).to_owned()),
+        });
+        figures.map(|figures| (run, figures)).collect()
     }
 
     #[test]
     fn a_figure_that_differs_or_is_missing_is_named() {
-        assert!(differences(&measured(1, 2), &measured(1, 2)).is_empty());
-        assert_eq!(differences(&measured(1, 2), &measured(1, 3)), ["b on GICv3, Septum: 2 and 3"]);
-        let mut less = measured(1, 2);
-        less[1].1.clear();
-        assert_eq!(differences(&measured(1, 2), &less).len(), 1);
-        assert_eq!(differences(&less, &measured(1, 2)).len(), 1);
+        assert!(differences(&measured(&[Ok(1), Ok(2)]), &measured(&[Ok(1), Ok(2)])).is_empty());
+        let found = differences(&measured(&[Ok(1), Ok(2)]), &measured(&[Ok(1), Ok(3)]));
+        assert_eq!(found, ["image on GICv3, Virtual: 2 and 3"]);
+        assert_eq!(differences(&measured(&[Ok(1)]), &measured(&[Err("no")])).len(), 1);
+        assert_eq!(differences(&measured(&[Err("no")]), &measured(&[Ok(1)])).len(), 1);
+    }
+
+    #[test]
+    fn a_run_that_fails_fails_the_bench_and_is_shown() {
+        let text = "[[part]]\nname = \"memory\"\ntitle = \"M\"\nrow = [{ name = \"image\", what = \"I\", budget = 5 }]";
+        let budgets: Budgets = toml::from_str(text).unwrap();
+        let report = |figure| Report::of(&[3], &[Part::Memory], &budgets, &measured(&[figure]));
+        assert!(report(Ok(5)).is_good());
+        assert!(!report(Ok(6)).is_good());
+        let failed = report(Err("it burns"));
+        assert!(!failed.is_good());
+        assert!(failed.render(&budgets).contains("it burns"));
+        let mut differing = report(Ok(5));
+        differing.differences = Some(vec!["x".to_owned()]);
+        assert!(!differing.is_good());
+    }
+
+    #[test]
+    fn the_document_has_every_figure_by_gic_and_mode() {
+        let budgets = budgets().unwrap();
+        let report = Report::of(&[3, 2], &Part::ALL, &budgets, &[]);
+        let document = serde_json::to_value(&report).unwrap();
+        let row = &document["gics"][0]["rows"][0];
+        for key in ["part", "name", "what", "unit", "mode", "bare", "septum", "budget", "peer", "verdict"] {
+            assert!(row.get(key).is_some(), "{key}");
+        }
+        assert_eq!(row["verdict"], "missing");
+        assert_eq!(document["tally"]["within"], 0);
     }
 }

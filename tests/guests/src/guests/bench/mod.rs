@@ -7,10 +7,13 @@
 //! of the counter with an ISB before the second: an event that costs one instruction reads 3. CPUs that are not part
 //! of a row are off or in WFI. The row `reset` is the counter at the guest's first instruction, once.
 //!
-//! Under Septum the partition needs an SPI of its own (the PL031's, or any device's) for the rows `-own-spi`. Options: `only=ROW`.
+//! Under Septum the partition needs an SPI of its own (the PL031's, or any device's) for the rows `-own-spi`, and the virtio
+//! slots for the row with SPIs pending. Options: `only=ROW`; `scene=exits` and `scene=restart` play a scene instead of the rows.
 
 mod events;
+mod exits;
 mod interrupts;
+mod restart;
 mod work;
 
 use crate::entry::{self, machine};
@@ -29,11 +32,20 @@ pub fn main() {
     if is_selected("reset") {
         println!("BENCH reset {}", entry::start_time());
     }
+    match machine().options().text("scene") {
+        None => rows(),
+        Some("exits") => exits::play(),
+        Some("restart") => restart::play(),
+        Some(other) => panic!("there is no scene {other}"),
+    }
+    report::done();
+}
+
+fn rows() {
     events::run();
     interrupts::run();
     work::run();
     report::ok("bench", "rows");
-    report::done();
 }
 
 fn is_selected(name: &str) -> bool {
@@ -41,15 +53,20 @@ fn is_selected(name: &str) -> bool {
 }
 
 /// Measures one row: `event` returns the ticks of one round.
-fn row(name: &str, mut event: impl FnMut() -> u64) {
+fn row(name: &str, event: impl FnMut() -> u64) {
+    rounds(name, COLD, WARM, event);
+}
+
+/// Measures one row with so many rounds before it counts, and so many that count.
+fn rounds(name: &str, cold: usize, warm: usize, mut event: impl FnMut() -> u64) {
     if !is_selected(name) {
         return;
     }
-    (0..COLD).for_each(|_| {
+    (0..cold).for_each(|_| {
         event();
     });
     let (mut least, mut most) = (u64::MAX, 0);
-    for _ in 0..WARM {
+    for _ in 0..warm {
         let ticks = event();
         least = least.min(ticks);
         most = most.max(ticks);
