@@ -17,7 +17,7 @@ mod restart;
 mod work;
 
 use crate::entry::{self, machine};
-use crate::{gic, println, read_register, report};
+use crate::{cpu, gic, println, read_register, report, timer};
 
 /// How often an event is repeated before it counts, and how often it counts.
 const COLD: usize = 4;
@@ -38,7 +38,19 @@ pub fn main() {
         Some("restart") => restart::play(),
         Some(other) => panic!("there is no scene {other}"),
     }
+    linger();
     report::done();
+}
+
+/// Sleeps a little: where the console is served by this CPU too, the partition is then seen to run before it ends.
+fn linger() {
+    let deadline = timer::now() + timer::ticks(50_000);
+    gic::enable(machine().virtual_timer);
+    timer::start_virtual(deadline);
+    while timer::now() < deadline {
+        cpu::wfi();
+    }
+    timer::stop_virtual();
 }
 
 fn rows() {
