@@ -26,7 +26,7 @@ help:
 	@echo '                    test-long some that take a quarter of an hour'
 	@echo 'make check          plan CONFIG and show who owns what, or what is wrong with it'
 	@echo 'make build          septum.img and the bundle of CONFIG'
-	@echo 'make bench          what exits and boot cost, in instructions'
+	@echo 'make bench          what exits, boot and memory cost, beside what they may cost'
 	@echo 'make lint           formatting and lints'
 	@echo 'make setup          get what all this needs; every target runs it first. SETUP=no installs nothing'
 	@echo '                    and says what is missing'

@@ -2,6 +2,7 @@
 //! The system tests: each boots Septum in QEMU and judges what comes out of the console. docs/testing.md says how to run
 //! one of them.
 
+mod bench;
 mod boots;
 mod devices;
 mod faults;

@@ -42,6 +42,12 @@ pub struct BenchArgs {
     pub json: bool,
 }
 
+/// What the columns of a table mean.
+const LEGEND: &str = "\
+bare: the guest at EL1 of the machine itself; Septum: the same guest in a partition, the hypervisor's share included; budget:
+the most that Septum may take (tests/bench-budgets.toml); best peer: what Bao or Xen takes, measured in the same way.
+";
+
 /// A run, and its figures or what went wrong.
 pub type Measured = (Run, Result<Figures, String>);
 
@@ -168,7 +174,8 @@ impl Report {
 
     /// Shows all of it, for people; the last line is the verdict.
     pub fn render(&self, budgets: &Budgets) -> String {
-        let mut parts: Vec<String> = self.gics.iter().map(|table| table.render(budgets) + "\n").collect();
+        let mut parts = vec![LEGEND.to_owned()];
+        parts.extend(self.gics.iter().map(|table| table.render(budgets) + "\n"));
         parts.extend(self.failures.iter().map(|failure| format!("no figures of {failure}\n")));
         if let Some(differences) = &self.differences {
             parts.push(match differences.len() {

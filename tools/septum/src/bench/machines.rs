@@ -22,6 +22,8 @@ const CPU: &str = "cortex-a53,cntfrq=1000000000";
 const BOARD: &str = "qemu-virt";
 /// Linux's command line.
 const LINUX: &str = "console=ttyAMA0 quiet";
+/// The guest that stands beside the measured one.
+const HEARTBEAT: &str = "heartbeat.img";
 /// The device whose interrupt is the guest's own.
 const CLOCK: &str = "/pl031@9010000";
 /// How many virtio slots the guest has for their interrupts; no driver starts them.
@@ -39,6 +41,7 @@ const CLOCK_OF_THE_MACHINE: [&str; 2] = ["-rtc", "base=2026-01-01T00:00:00,clock
 #[derive(Clone, Debug)]
 pub struct Files {
     board: Board,
+    /// What is written: the images under names of their own, so that no run builds anything.
     folder: PathBuf,
     firmware: PathBuf,
 }
@@ -54,14 +57,23 @@ struct System {
 }
 
 impl Files {
-    /// Builds the firmware and the guest, and pads the guest to the sizes that are measured.
+    /// Builds the firmware and the guests.
     ///
     /// # Errors
     /// Something does not build or cannot be written.
     pub fn prepare() -> Result<Self> {
+        let guest = |name: &str| Asset::parse(&format!("guest:{name}"), Path::new(""))?.path();
+        Self::with(firmware::build_firmware()?, &guest("bench")?, &guest("heartbeat")?)
+    }
+
+    /// Takes images that were built; pads the guest that measures to the sizes that are measured.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    pub fn with(firmware: PathBuf, bench: &Path, heartbeat: &Path) -> Result<Self> {
         let folder = paths::output()?.join("bench");
-        let bytes = fs::read(Asset::parse("guest:bench", Path::new(""))?.path()?)?;
-        Asset::parse("guest:heartbeat", Path::new(""))?.path()?;
+        let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+        let bytes = read(bench)?;
         for image in IMAGES {
             let mut padded = bytes.clone();
             if let Image::Mebibytes(size) = image {
@@ -69,8 +81,9 @@ impl Files {
             }
             paths::write_whole(&folder.join(file_name(image)), &padded)?;
         }
+        paths::write_whole(&folder.join(HEARTBEAT), &read(heartbeat)?)?;
         paths::write_whole(&folder.join("init.cpio"), &init::initramfs()?)?;
-        Ok(Self { board: Board::load(BOARD)?, folder, firmware: firmware::build_firmware()? })
+        Ok(Self { board: Board::load(BOARD)?, folder, firmware })
     }
 
     /// Returns `septum.img`.
@@ -183,7 +196,8 @@ fn system(run: Run) -> System {
                 format!("{{ node = \"/virtio_mmio@{:x}\", unsafe-dma = true }}", 0xa00_0000 + slot * 0x200)
             });
             let devices: Vec<String> = [format!("\"{CLOCK}\"")].into_iter().chain(slots).collect();
-            let table = table("0, 1", 128, "guest:bench", "") + &format!("devices = [{}]\n", devices.join(", "));
+            let table =
+                table("0, 1", 128, &file_name(Image::Small), "") + &format!("devices = [{}]\n", devices.join(", "));
             System { cpus: 3, housekeeping: 2, partitions: one(table) }
         }
         Subject::Exits(scene) => exits_of(scene),
@@ -200,7 +214,7 @@ fn system(run: Run) -> System {
             System { cpus: 1, housekeeping: 0, partitions: one(table) }
         }
         Subject::Ram(count) => {
-            let guest = |cpu: u32| table(&cpu.to_string(), 16, "guest:heartbeat", "period-ms=10 count=1");
+            let guest = |cpu: u32| table(&cpu.to_string(), 16, HEARTBEAT, "period-ms=10 count=1");
             let partitions = (0..count).map(|cpu| (format!("guest{cpu}"), guest(cpu))).collect();
             System { cpus: count, housekeeping: 0, partitions }
         }
@@ -209,7 +223,7 @@ fn system(run: Run) -> System {
 }
 
 fn exits_of(scene: Scene) -> System {
-    let guest = |cmdline: &str| table("0", 16, "guest:bench", cmdline);
+    let guest = |cmdline: &str| table("0", 16, &file_name(Image::Small), cmdline);
     let named = |name: &str, table: String| (name.to_owned(), table);
     match scene {
         Scene::Idle => {
@@ -223,8 +237,7 @@ fn exits_of(scene: Scene) -> System {
         Scene::TenSeconds => {
             let guest =
                 guest("scene=exits hz=100 ticks=1000 alarm=1 print=2000") + &format!("devices = [\"{CLOCK}\"]\n");
-            // Its own interrupts are as the guest's in a machine with both modes; it prints.
-            let printer = table("1", 16, "guest:heartbeat", "period-ms=50");
+            let printer = table("1", 16, HEARTBEAT, "period-ms=50");
             System { cpus: 3, housekeeping: 2, partitions: vec![named("guest", guest), named("printer", printer)] }
         }
     }

@@ -113,8 +113,8 @@ impl Table {
     pub fn render(&self, budgets: &Budgets) -> String {
         let mut grid = Grid::new();
         grid.load_style(presets::NOTHING);
-        let unit = format!("GICv{}, in instructions where no unit is named", self.gic);
-        grid.set_header([&unit, "bare", "Septum", "budget", "best peer", ""]);
+        let title = format!("GICv{}: instructions, or the unit beside the figure", self.gic);
+        grid.set_header([&title, "bare", "Septum", "budget", "best peer", "verdict"]);
         let mut part = None;
         for row in &self.rows {
             if part.replace(row.part) != Some(row.part) {
