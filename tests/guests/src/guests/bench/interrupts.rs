@@ -215,13 +215,21 @@ fn turn_on() -> (u64, u64) {
     let result = psci::cpu_on(mpidr, first_instruction as *const () as u64, arrival);
     let after = timer::now();
     // Asleep this CPU does not count while the other comes up.
-    timer::start_virtual(after + timer::ticks(100));
-    cpu::wfi();
-    timer::stop_virtual();
+    sleep_until(after + timer::ticks(100));
     while psci::affinity_info(mpidr) != 1 {}
     cpu::flush_cache(arrival, size_of::<Arrival>() as u64);
     assert!(result == psci::SUCCESS, "CPU_ON returned {result}");
     (after - before, ARRIVAL.time.load(Ordering::Relaxed) - before)
+}
+
+/// Sleeps; the timer's interrupt is taken, since one that stays pending would end the next sleep at once.
+fn sleep_until(deadline: u64) {
+    timer::start_virtual(deadline);
+    while timer::now() < deadline {
+        cpu::wfi();
+    }
+    timer::stop_virtual();
+    finish();
 }
 
 /// Notes the time and turns the CPU off; runs with the MMU off.
@@ -246,13 +254,8 @@ unsafe extern "C" fn first_instruction() {
 fn ping_pong() -> u64 {
     if psci::affinity_info(machine().cpus[1]) == 1 {
         assert!(smp::start(1, answer).is_ok(), "the second cpu does not start");
-        // It is asleep by then. WFI may end before its time.
-        let deadline = timer::now() + timer::ticks(1000);
-        timer::start_virtual(deadline);
-        while timer::now() < deadline {
-            cpu::wfi();
-        }
-        timer::stop_virtual();
+        // It is asleep by then.
+        sleep_until(timer::now() + timer::ticks(1000));
     }
     let before = timer::now();
     gic::send_sgi(PING, SgiTarget::Cpu(1));
