@@ -176,7 +176,9 @@ impl Report {
     pub fn render(&self, budgets: &Budgets) -> String {
         let mut parts = vec![LEGEND.to_owned()];
         parts.extend(self.gics.iter().map(|table| table.render(budgets) + "\n"));
-        parts.extend(self.failures.iter().map(|failure| format!("no figures of {failure}\n")));
+        if !self.failures.is_empty() {
+            parts.push(format!("Runs that gave no figures:\n  {}\n", self.failures.join("\n  ")));
+        }
         if let Some(differences) = &self.differences {
             parts.push(match differences.len() {
                 0 => "measured twice: all figures are the same\n".to_owned(),
