@@ -76,7 +76,7 @@ impl Counter {
                 self.exits.between += u64::from(self.marks == 1);
             }
             // An interrupt's lines repeat the syndrome of what came before it.
-            (1, 1) if is_svc => {
+            (0 | 1, 1) if is_svc => {
                 let mark = [BEGIN, END, LAST].into_iter().zip(0_u64..).find(|(mark, _)| esr == Some(SVC | mark));
                 let Some((mark, place)) = mark else { return Ok(()) };
                 if place != self.marks {
@@ -139,6 +139,13 @@ mod tests {
         assert_eq!(count(whole(&others.concat()).as_bytes(), 0).unwrap().between, 0);
         let from_el0 = exception("5 [IRQ]", 0, "EL0 to EL2", "");
         assert_eq!(count(whole(&from_el0).as_bytes(), 0).unwrap().between, 1);
+    }
+
+    #[test]
+    fn a_process_of_linux_may_leave_the_marks() {
+        let mark = |number| mark(0, number).replace("EL1 to EL1", "EL0 to EL1");
+        let log = [mark(0xbe01), irq(0), mark(0xbe02), mark(0xbe03)].concat();
+        assert_eq!(count(log.as_bytes(), 0).unwrap(), Exits { between: 1, total: 1 });
     }
 
     #[test]

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A first process for Linux whose first instruction reads the counter: how long the machine took to get there.
+//! First processes for Linux: one whose first instruction reads the counter, for how long the machine took to get there,
+//! and one that sleeps between marks in QEMU's exception log.
 
 use std::io::Write;
 
@@ -46,29 +47,80 @@ const CODE: [u32; 30] = [
 ];
 const TEXT: &[u8; 11] = b"BENCH init ";
 
-/// Packs an initramfs with the program as /init.
+/// Sleeps two seconds, leaves a mark, sleeps one, leaves another, prints, leaves the last and sleeps on. The numbers of its
+/// SVCs are the marks; Linux does not look at them, and does getpid.
+const SLEEPER: [u32; 35] = [
+    0xd280_0ca8, //     mov  x8, #101           nanosleep
+    0x1000_02e0, //     adr  x0, settle
+    0xd280_0001, //     mov  x1, #0
+    0xd400_0001, //     svc  #0
+    0xd280_1588, //     mov  x8, #172           getpid
+    0xd417_c021, //     svc  #0xbe01
+    0xd280_0ca8, //     mov  x8, #101
+    0x1000_02a0, //     adr  x0, second
+    0xd280_0001, //     mov  x1, #0
+    0xd400_0001, //     svc  #0
+    0xd280_1588, //     mov  x8, #172
+    0xd417_c041, //     svc  #0xbe02
+    0xd280_0020, //     mov  x0, #1
+    0x1000_0261, //     adr  x1, text
+    0xd280_0162, //     mov  x2, #11
+    0xd280_0808, //     mov  x8, #64            write
+    0xd400_0001, //     svc  #0
+    0xd280_1588, //     mov  x8, #172
+    0xd417_c061, //     svc  #0xbe03
+    0xd280_0ca8, // 1:  mov  x8, #101
+    0x1000_0080, //     adr  x0, settle
+    0xd280_0001, //     mov  x1, #0
+    0xd400_0001, //     svc  #0
+    0x17ff_fffc, //     b    1b
+    2,
+    0,
+    0,
+    0, // settle: seconds and nanoseconds
+    1,
+    0,
+    0,
+    0,           // second
+    0x4e45_4353, // text: "SCENE OVER\n"
+    0x564f_2045,
+    0x000a_5245,
+];
+
+/// Packs an initramfs whose /init says when it began.
 ///
 /// # Errors
 /// None in practice: it is written to memory.
 pub fn initramfs() -> Result<Vec<u8>> {
+    pack(&program(&CODE, TEXT))
+}
+
+/// Packs an initramfs whose /init sleeps.
+///
+/// # Errors
+/// None in practice: it is written to memory.
+pub fn sleeper() -> Result<Vec<u8>> {
+    pack(&program(&SLEEPER, b""))
+}
+
+fn pack(program: &[u8]) -> Result<Vec<u8>> {
     let mut archive = Vec::new();
     let folder = Builder::new("dev").mode(0o755).set_mode_file_type(ModeFileType::Directory).ino(1).nlink(2);
     folder.write(&mut archive, 0).finish()?;
     // The kernel opens it for /init's first three descriptors.
     let console = Builder::new("dev/console").mode(0o600).set_mode_file_type(ModeFileType::Char).ino(2);
     console.rdev_major(5).rdev_minor(1).write(&mut archive, 0).finish()?;
-    let program = program();
     let init = Builder::new("init").mode(0o755).set_mode_file_type(ModeFileType::Regular).ino(3);
     let mut writer = init.write(&mut archive, u32::try_from(program.len())?);
-    writer.write_all(&program)?;
+    writer.write_all(program)?;
     writer.finish()?;
     trailer(&mut archive)?;
     Ok(archive)
 }
 
 /// Returns a static AArch64 ELF file of one segment.
-fn program() -> Vec<u8> {
-    let size = (HEADERS + CODE.len() * 4 + TEXT.len()) as u64;
+fn program(code: &[u32], text: &[u8]) -> Vec<u8> {
+    let size = (HEADERS + code.len() * 4 + text.len()) as u64;
     let mut file = Vec::from(*b"\x7fELF\x02\x01\x01");
     file.resize(16, 0);
     for half in [2_u16, 183] {
@@ -88,8 +140,8 @@ fn program() -> Vec<u8> {
     for long in [0, BASE, BASE, size, size, 0x1_0000] {
         file.extend(long.to_le_bytes());
     }
-    CODE.iter().for_each(|word| file.extend(word.to_le_bytes()));
-    file.extend(TEXT);
+    code.iter().for_each(|word| file.extend(word.to_le_bytes()));
+    file.extend(text);
     file
 }
 
@@ -100,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_program_is_a_static_elf_file_whose_entry_is_its_code() {
-        let bytes = program();
+        let bytes = program(&CODE, TEXT);
         let file = object::File::parse(&*bytes).unwrap();
         assert_eq!(file.architecture(), object::Architecture::Aarch64);
         let segment = file.segments().next().unwrap();

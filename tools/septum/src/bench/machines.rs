@@ -83,6 +83,7 @@ impl Files {
         }
         paths::write_whole(&folder.join(HEARTBEAT), &read(heartbeat)?)?;
         paths::write_whole(&folder.join("init.cpio"), &init::initramfs()?)?;
+        paths::write_whole(&folder.join("sleeper.cpio"), &init::sleeper()?)?;
         Ok(Self { board: Board::load(BOARD)?, folder, firmware })
     }
 
@@ -232,6 +233,10 @@ fn exits_of(scene: Scene) -> System {
         }
         Scene::Busy => {
             let guest = guest("scene=exits hz=250 ticks=250 busy=1");
+            System { cpus: 2, housekeeping: 1, partitions: vec![named("guest", guest)] }
+        }
+        Scene::Linux => {
+            let guest = table("0", 256, "debian:vmlinuz", LINUX) + "initrd = \"sleeper.cpio\"\n";
             System { cpus: 2, housekeeping: 1, partitions: vec![named("guest", guest)] }
         }
         Scene::TenSeconds => {
