@@ -9,7 +9,7 @@ use crate::arch::mmu::{AddressSpace, MapError, Use};
 use crate::arch::secondary::{self, Translation};
 use crate::arch::smc::Firmware;
 use crate::arch::sysreg::{dsb_sy, sev};
-use crate::arch::{cache, cpu::Features, timer};
+use crate::arch::{cache, cpu::Features, timer, vcpu};
 use crate::fault::RateLimiter;
 use crate::id::{Intid, VcpuId};
 use crate::irqchip;
@@ -150,6 +150,7 @@ pub fn arrive(this_cpu: &'static PerCpu, timer: Intid) {
     let features = unsafe { &mut this_cpu.local().features };
     // The tables of stage 2 are made for all CPUs alike, with what the boot CPU has.
     *features = Features { forced_write_back: features.forced_write_back, ..Features::read() };
+    vcpu::reset(features);
     match irqchip::init_cpu(this_cpu.mpidr, timer) {
         Ok(port) => this_cpu.set_online(port),
         Err(why) => this_cpu.set_failed(why),

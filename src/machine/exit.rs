@@ -73,7 +73,7 @@ pub extern "C" fn own_fault(esr: u64, elr: u64, far: u64, kind: u64) -> ! {
 struct Context {
     machine: &'static Machine,
     cpu: &'static PerCpu,
-    role: Role,
+    role: &'static Role,
     local: &'static mut Local,
 }
 
@@ -82,7 +82,7 @@ fn with_context(cpu: &'static PerCpu, handler: impl FnOnce(&mut Context)) {
     let (Some(machine), Some(role)) = (super::get(), cpu.role()) else { return };
     // SAFETY: an exit handler of this CPU, the only one alive.
     let local = unsafe { cpu.local() };
-    handler(&mut Context { machine, cpu, role: *role, local });
+    handler(&mut Context { machine, cpu, role, local });
 }
 
 fn dispatch(context: &mut Context, frame: &mut Frame, esr: u64) -> Action {
@@ -132,7 +132,7 @@ fn call(context: &mut Context, frame: &mut Frame, reason: ExitReason) -> Action 
             ReturnCode::Success.to_register()
         }
         Call::CpuOff => {
-            interrupts::end(context.cpu, &context.role, context.local);
+            lifecycle::leave(context.cpu, context.role, context.local);
             life.cpu_off(context.role.vcpu);
             leave(context.cpu);
         }

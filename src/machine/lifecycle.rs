@@ -143,14 +143,18 @@ fn run(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role, local:
     Attention::Done
 }
 
-/// Gives this CPU's vCPU the state after reset and enters it.
+/// Confines this CPU's vCPU, which has the state after reset as [`leave`] and boot have left it, and enters it.
 fn enter(this_cpu: &'static PerCpu, role: &Role, local: &mut Local, entry: Entry) -> ! {
-    let features = local.features;
-    vcpu::reset(&features);
-    vcpu::confine(&features, role.partition.confinement, role.vcpu);
+    vcpu::confine(&local.features, role.partition.confinement, role.vcpu);
     interrupts::begin(this_cpu, role, local);
     // SAFETY: the lines above gave this CPU the state that `enter` asks for, and the idle loop's stack is not needed.
     unsafe { vcpu::enter(entry, this_cpu.stack_top()) }
+}
+
+/// Ends a vCPU on this CPU, which has left it: EL1, EL0 and the virtual interrupt interface are as after a reset.
+pub fn leave(this_cpu: &'static PerCpu, role: &Role, local: &mut Local) {
+    vcpu::reset(&local.features);
+    interrupts::end(this_cpu, role, local);
 }
 
 /// This CPU has left the guest: cleans what is its own and acknowledges the stop. The last CPU finishes it.
@@ -160,8 +164,7 @@ fn acknowledge(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role
     if partition.life.unacknowledged() & bit == 0 {
         return Attention::Done;
     }
-    vcpu::reset(&local.features);
-    interrupts::end(this_cpu, role, local);
+    leave(this_cpu, role, local);
     interrupts::clean_private(this_cpu, partition);
     let Some(next) = partition.life.acknowledge(role.vcpu) else { return Attention::Done };
     let is_quiet = quiesce_masters(partition, local);

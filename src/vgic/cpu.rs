@@ -25,7 +25,7 @@ use super::Vgic;
 use super::bank::Bank;
 use super::lr::Lr;
 use super::machine::{Machine, Maintenance};
-use super::outcome::{Edit, HwBits, VcpuMask, bits};
+use super::outcome::{Edit, VcpuMask, bits};
 use crate::id::{Intid, VcpuId};
 use file::File;
 
@@ -181,19 +181,19 @@ impl CpuInterface {
         }
     }
 
-    /// Begins to run: from now on the vCPU gets interrupts. The list registers are empty.
+    /// Begins to run: from now on the vCPU gets interrupts. The list registers are empty, nothing is spilled, and its linked
+    /// PPIs are disabled and, unless the guest left them active, not active: so it was made, and so [`Self::stop`] leaves it.
     pub fn start<M: Machine>(&mut self, vgic: &Vgic, machine: &mut M) {
         let Some(shared) = vgic.vcpu(self.me) else { return };
-        self.spilled = [0; 32];
         machine.set_maintenance(Maintenance::NONE);
         shared.mailbox.finish(shared.mailbox.drawn());
         vgic.online.fetch_or(VcpuMask::of(self.me).bits(), SeqCst);
         self.short_way_below = ALL_PRIORITIES;
         self.note_maintenance(Maintenance::NONE);
-        // While a vCPU is off its linked PPIs are disabled.
         let enable = shared.bank.enable.load(SeqCst) & shared.bank.linked;
-        let deactivate = shared.bank.linked & !shared.bank.active.load(SeqCst);
-        machine.change(&HwBits { deactivate, enable, ..HwBits::default() }.into());
+        if enable != 0 {
+            machine.enable(0, enable);
+        }
         // Whoever makes something pending from now on sees that this vCPU runs.
         let waits = |bank: &Bank| bank.latch.load(SeqCst) | bank.line.load(SeqCst) != 0;
         if shared.mailbox.is_asked() || waits(&shared.bank) || vgic.spis.iter().any(waits) {
