@@ -24,6 +24,7 @@ use crate::config::bundle;
 use crate::devicetree::DeviceTree;
 use crate::irqchip;
 use crate::machine::percpu::PerCpu;
+use crate::machine::stages::{self, Stage};
 use crate::machine::{self, idle, log};
 use crate::memory;
 use crate::plan::{self, Board, Placement};
@@ -33,8 +34,9 @@ use crate::vgic::Model;
 type Refusal = String;
 
 /// The first Rust code, on the boot CPU, with the MMU off. `tree` is what the loader passed in x0, `base` where the
-/// image was loaded.
-pub extern "C" fn boot(tree: u64, base: u64) -> ! {
+/// image was loaded, `ticks` the count of the system counter at the first instruction.
+pub extern "C" fn boot(tree: u64, base: u64, ticks: u64) -> ! {
+    stages::note(Stage::Entry, ticks);
     if cpu::exception_level() != 2 {
         wrong_level(tree, base);
     }
@@ -64,6 +66,7 @@ fn start(tree: u64, base: u64) -> Result<&'static PerCpu, Refusal> {
     }
     let mut space = AddressSpace::new();
     map_self(&mut space, own).map_err(|e| describe(&e))?;
+    stages::reach(Stage::Mapped);
     let tree = match read_tree(&mut space, tree) {
         Ok(tree) => tree,
         Err(why) => {
@@ -73,6 +76,7 @@ fn start(tree: u64, base: u64) -> Result<&'static PerCpu, Refusal> {
             return Err(why);
         }
     };
+    stages::reach(Stage::Tree);
     console::find(&mut space, &tree, None);
     if timer::frequency() <= 1 {
         return Err("CNTFRQ_EL0 is 0: the board's firmware has to say how fast the system counter is".to_string());
@@ -96,8 +100,10 @@ fn start(tree: u64, base: u64) -> Result<&'static PerCpu, Refusal> {
 
     let board = Board::read(&tree, manifest.hypervisor.uart.as_deref()).map_err(|e| e.to_string())?;
     info!("board: {}; configuration for {}", board.model, manifest.platform);
+    stages::reach(Stage::Board);
     let placement = Placement { hypervisor: own, bundle: bundle_range };
     let outcome = plan::build(&manifest, &board, &tree, &placement);
+    stages::reach(Stage::Planned);
     for line in outcome.all_errors() {
         error!("{line}");
     }
@@ -117,6 +123,7 @@ fn start(tree: u64, base: u64) -> Result<&'static PerCpu, Refusal> {
         info!("{line}");
     }
 
+    stages::reach(Stage::Checked);
     carve::carve(carve::Parts { space, board, manifest, plan: outcome.plan, bundle: bundle_range })
 }
 

@@ -54,6 +54,8 @@ pub mod mmio;
 #[forbid(unsafe_code)]
 pub mod partition;
 #[forbid(unsafe_code)]
+pub mod preparation;
+#[forbid(unsafe_code)]
 pub mod psci;
 #[forbid(unsafe_code)]
 pub mod stage2;

@@ -33,9 +33,11 @@ boot_entry:
     msr     daifset, #0xf
     mov     x19, x0                     // device tree
     adrp    x20, _head                  // load address, 4 KiB-aligned by the boot protocol
+    mov     x21, xzr
     mrs     x0, CurrentEL
     cmp     x0, #(2 << 2)
     b.ne    1f
+    mrs     x21, cntpct_el0             // when boot began
     bl      enter_el2_state
 1:
     // What the loader left in caches must not come out over what is written below with caches off, nor be read in its
@@ -79,6 +81,7 @@ boot_entry:
     mov     x30, xzr
     mov     x0, x19
     mov     x1, x20
+    mov     x2, x21
     b       {boot}
 
 // Puts EL2 into the state that everything below relies on; E2H first, since other layouts depend on it. Interrupts
@@ -107,8 +110,10 @@ clean_invalidate:
     lsl     x3, x3, x2                  // bytes of the smallest line
     sub     x4, x3, #1
     bic     x0, x0, x4
-7:  dc      civac, x0
+7:  .rept   8                           // up to seven lines more than asked for
+    dc      civac, x0
     add     x0, x0, x3
+    .endr
     cmp     x0, x1
     b.lo    7b
     dsb     sy

@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use ::log::{error, info};
+use ::log::{debug, error, info};
 
 use super::{Refusal, cpus, describe, needed_cpus, seeded};
 use crate::addr::{Ipa, PaRange};
@@ -20,6 +20,7 @@ use crate::fault::FaultWindow;
 use crate::irqchip;
 use crate::machine::partition::{Console, Partition};
 use crate::machine::percpu::{PerCpu, Role};
+use crate::machine::stages::{self, Stage};
 use crate::machine::{self, Machine, housekeeping, interrupts, lifecycle, log};
 use crate::memory::{self, HeapTables};
 use crate::plan::{Board, Conduit, GicVersion, GuestGic, PartitionPlan, Plan};
@@ -73,6 +74,7 @@ pub fn carve(parts: Parts) -> Result<&'static PerCpu, Refusal> {
         when_all_off: manifest.hypervisor.when_all_off,
     });
     give_roles(machine);
+    stages::reach(Stage::Carved);
     let boot_cpu = prepared.iter().find(|prepared| prepared.cpu.mpidr == cpu::affinity());
     let boot_cpu = boot_cpu.ok_or("the CPU that booted is not in the device tree")?.cpu;
     cpus::arrive(boot_cpu, machine.timer);
@@ -86,6 +88,8 @@ pub fn carve(parts: Parts) -> Result<&'static PerCpu, Refusal> {
         }
     }
     cpus::wait(machine, &board);
+    stages::reach(Stage::Up);
+    debug!("{}", stages::Line);
     let (used, total) = memory::usage();
     info!("hypervisor memory: {} KiB of {} KiB heap in use", used >> 10, total >> 10);
     begin(machine, boot_cpu);

@@ -103,7 +103,7 @@ fn prepare(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role, lo
     let generation = partition.life.generation();
     let Local { preparation, window, .. } = local;
     let current = preparation.take().filter(|p| p.generation == generation);
-    let mut current = current.unwrap_or_else(|| Preparation::new(generation));
+    let mut current = current.unwrap_or_else(|| Preparation::new(generation, since(partition)));
     // SAFETY: the bundle was mapped read-only at boot and nobody writes it.
     let bundle = unsafe { super::bytes(machine.bundle) };
     match current.step(&partition.plan, bundle, window) {
@@ -119,6 +119,7 @@ fn prepare(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role, lo
         }
         Progress::Ready => {
             interrupts::clean_partition(machine, this_cpu, partition);
+            partition.set_began(timer::now().saturating_sub(current.since), current.scrubbing);
             if !partition.life.begin() {
                 return Attention::Done;
             }
@@ -127,6 +128,13 @@ fn prepare(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role, lo
             enter(this_cpu, role, local, Entry { pc: partition.plan.entry, context: tree })
         }
     }
+}
+
+/// From when on the way of a partition to its guest is counted: the hypervisor's first instruction for what starts with the
+/// machine, or now.
+fn since(partition: &Partition) -> u64 {
+    let at_boot = partition.plan.autostart && partition.life.generation() == 1;
+    if at_boot { super::stages::first() } else { timer::now() }
 }
 
 /// Takes up a CPU_ON; stops the partition when no vCPU is left that could ever run again.

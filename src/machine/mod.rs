@@ -16,6 +16,7 @@ mod prepare;
 pub mod quick;
 mod registers;
 mod setway;
+pub mod stages;
 
 use alloc::boxed::Box;
 use alloc::string::String;

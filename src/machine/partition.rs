@@ -37,6 +37,8 @@ pub struct Partition {
     /// What signals an SGI to each vCPU, 0 for one whose CPU is not up.
     signals: [AtomicU64; MAX_VCPUS],
     restarts: AtomicU32,
+    began_after: AtomicU64,
+    scrubbing: AtomicU64,
     last_stop: Mutex<Option<StopReason>>,
     /// The device, by its place in the plan, that did not stop mastering the bus when it was told to.
     runaway: Once<usize>,
@@ -72,6 +74,8 @@ impl Partition {
             cpus: Once::new(),
             signals: [const { AtomicU64::new(0) }; MAX_VCPUS],
             restarts: AtomicU32::new(0),
+            began_after: AtomicU64::new(0),
+            scrubbing: AtomicU64::new(0),
             last_stop: Mutex::new(None),
             runaway: Once::new(),
         }
@@ -109,6 +113,18 @@ impl Partition {
     /// Returns how many times it was restarted.
     pub fn restarts(&self) -> u32 {
         self.restarts.load(Ordering::Relaxed)
+    }
+
+    /// Remembers how long it took until its guest was entered last, and how much of that went into zeroing its memory, in
+    /// ticks.
+    pub fn set_began(&self, after: u64, scrubbing: u64) {
+        self.began_after.store(after, Ordering::Relaxed);
+        self.scrubbing.store(scrubbing, Ordering::Relaxed);
+    }
+
+    /// Returns what [`Partition::set_began`] was told.
+    pub fn began(&self) -> (u64, u64) {
+        (self.began_after.load(Ordering::Relaxed), self.scrubbing.load(Ordering::Relaxed))
     }
 
     /// Remembers why it was stopped.

@@ -1,31 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Fills a partition's memory: zeroes it, loads the images from the bundle, writes the device tree. The partition's
-//! first CPU does it in steps of at most 2 MiB and looks at its interrupts in between.
+//! Fills a partition's memory in the steps of `preparation`. The partition's first CPU does it and looks at its interrupts
+//! in between.
 
-use crate::addr::{Ipa, Pa, PaRange};
-use crate::arch::cache;
+use crate::addr::PaRange;
 use crate::arch::mmu::{Use, Window};
+use crate::arch::{cache, timer};
 use crate::plan::PartitionPlan;
-
-/// How far a preparation has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// Zeroing piece `piece` of the memory from `offset`.
-    Zero { piece: usize, offset: u64 },
-    /// Copying file `index` of the load list from `offset`.
-    Load { index: usize, offset: u64 },
-    /// Writing the device tree from `offset`.
-    Tree { offset: u64 },
-    /// All is in place.
-    Done,
-}
+use crate::preparation::{Step, Steps};
 
 /// A preparation in progress.
 #[derive(Clone, Copy, Debug)]
 pub struct Preparation {
-    stage: Stage,
+    steps: Steps,
     /// The generation of the partition that it prepares.
     pub generation: u32,
+    /// From when on the way to its guest is counted, in ticks of the system counter.
+    pub since: u64,
+    /// Ticks of it that went into zeroing memory.
+    pub scrubbing: u64,
 }
 
 /// What a step ended in.
@@ -41,86 +33,48 @@ pub enum Progress {
 
 impl Preparation {
     /// Begins a preparation.
-    pub fn new(generation: u32) -> Self {
-        Self { stage: Stage::Zero { piece: 0, offset: 0 }, generation }
+    pub fn new(generation: u32, since: u64) -> Self {
+        Self { steps: Steps::new(), generation, since, scrubbing: 0 }
     }
 
     /// Carries out one step.
     pub fn step(&mut self, plan: &PartitionPlan, bundle: &[u8], window: &mut Window) -> Progress {
-        let next = match self.stage {
-            Stage::Zero { piece, offset } => zero(plan, piece, offset, window),
-            Stage::Load { index, offset } => load(plan, index, offset, bundle, window),
-            Stage::Tree { offset } => tree(plan, offset, window),
-            Stage::Done => Some(Stage::Done),
-        };
-        match next {
-            None => Progress::Failed,
-            Some(Stage::Done) => {
+        let Ok(step) = self.steps.next(plan) else { return Progress::Failed };
+        let done = match step {
+            Some(Step::Zero(range)) => {
+                let begun = timer::now();
+                zero(range, window);
+                self.scrubbing = self.scrubbing.saturating_add(timer::now().saturating_sub(begun));
+                Some(())
+            }
+            Some(Step::Copy { to, from }) => copy(bundle, from, to, window),
+            Some(Step::Tree { to, from }) => {
+                plan.device_tree.as_ref().and_then(|tree| copy(&tree.blob, from, to, window))
+            }
+            None => {
                 cache::invalidate_instructions();
-                Progress::Ready
+                return Progress::Ready;
             }
-            Some(stage) => {
-                self.stage = stage;
-                Progress::More
-            }
-        }
+        };
+        if done.is_some() { Progress::More } else { Progress::Failed }
     }
 }
 
-fn zero(plan: &PartitionPlan, piece: usize, offset: u64, window: &mut Window) -> Option<Stage> {
-    let Some(memory) = plan.memory.get(piece) else { return Some(Stage::Load { index: 0, offset: 0 }) };
-    if offset >= memory.size {
-        return Some(Stage::Zero { piece: piece + 1, offset: 0 });
-    }
-    let start = memory.pa.checked_add(offset)?;
-    let size = (memory.size - offset).min(Window::reach(start));
-    window.with(start, size, Use::Data, |va| {
+fn zero(range: PaRange, window: &mut Window) {
+    window.with(range.start(), range.size(), Use::Data, |va| {
         // SAFETY: the window maps this partition's RAM, and none of its vCPUs runs.
-        unsafe { cache::zero_and_clean(va, size) };
+        unsafe { cache::zero_and_clean(va, range.size()) };
     });
-    Some(Stage::Zero { piece, offset: offset + size })
 }
 
-fn load(plan: &PartitionPlan, index: usize, offset: u64, bundle: &[u8], window: &mut Window) -> Option<Stage> {
-    let Some(item) = plan.load.get(index) else { return Some(Stage::Tree { offset: 0 }) };
-    let Some(file) = item.file.filter(|file| offset < file.size.min(item.range.size())) else {
-        return Some(Stage::Load { index: index + 1, offset: 0 });
-    };
-    let start = usize::try_from(file.offset).ok()?;
-    let bytes = bundle.get(start..)?.get(..usize::try_from(file.size).ok()?)?;
-    let done = write(plan, item.range.start(), bytes, offset, window)?;
-    Some(Stage::Load { index, offset: offset + done })
-}
-
-fn tree(plan: &PartitionPlan, offset: u64, window: &mut Window) -> Option<Stage> {
-    let Some(tree) = &plan.device_tree else { return Some(Stage::Done) };
-    if offset >= tree.blob.len() as u64 {
-        return Some(Stage::Done);
-    }
-    let done = write(plan, tree.ipa, &tree.blob, offset, window)?;
-    Some(Stage::Tree { offset: offset + done })
-}
-
-/// Writes at most 2 MiB of `bytes` from `offset` to where they belong behind `ipa`; returns how many.
-fn write(plan: &PartitionPlan, ipa: Ipa, bytes: &[u8], offset: u64, window: &mut Window) -> Option<u64> {
-    let target = ram(plan, ipa.checked_add(offset)?)?;
-    let rest = bytes.get(usize::try_from(offset).ok()?..)?;
-    let size = target.size().min(rest.len() as u64).min(Window::reach(target.start()));
-    let chunk = rest.get(..usize::try_from(size).ok()?)?;
-    window.with(target.start(), size, Use::Data, |va| {
-        // SAFETY: the window maps `size` bytes of this partition's RAM, none of its vCPUs runs, and the source is the
-        // bundle or the heap, which is no partition's RAM.
-        unsafe { core::ptr::copy_nonoverlapping(chunk.as_ptr(), va.get() as *mut u8, chunk.len()) };
-        cache::clean_invalidate(va, size);
+/// Fills `to` with the bytes of `source` from `from` on.
+fn copy(source: &[u8], from: u64, to: PaRange, window: &mut Window) -> Option<()> {
+    let rest = source.get(usize::try_from(from).ok()?..)?;
+    let chunk = rest.get(..usize::try_from(to.size()).ok()?)?;
+    window.with(to.start(), to.size(), Use::Data, |va| {
+        // SAFETY: the window maps this partition's RAM, none of its vCPUs runs, and the source is the bundle or the heap,
+        // which is no partition's RAM.
+        unsafe { cache::copy_and_clean(chunk, va) };
     });
-    Some(size)
-}
-
-/// Returns the partition's RAM from a guest-physical address to the end of its piece.
-fn ram(plan: &PartitionPlan, ipa: Ipa) -> Option<PaRange> {
-    plan.memory.iter().find_map(|memory| {
-        let offset = ipa.offset_from(memory.ipa)?;
-        let left = memory.size.checked_sub(offset)?;
-        PaRange::new(Pa::new(memory.pa.get().checked_add(offset)?), left)
-    })
+    Some(())
 }

@@ -120,7 +120,11 @@ fn report(partition: &Partition, before: State, state: State, suppressed: u32) {
         warn!("partition {name}: {suppressed} changes were not shown");
     }
     match state {
-        State::Running => info!("partition {name} runs"),
+        State::Running => {
+            let (after, scrubbing) = partition.began();
+            info!("partition {name} runs");
+            info!("partition {name}: began after {after} ticks, of which {scrubbing} scrubbing");
+        }
         State::Preparing if before != State::Off => match partition.last_stop() {
             Some(reason) => info!("partition {name} restarts: {reason}"),
             None => info!("partition {name} restarts"),
