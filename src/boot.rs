@@ -263,7 +263,7 @@ fn leak<T>(value: T) -> &'static T {
 fn needed_cpus(plan: &plan::Plan) -> Vec<crate::id::CpuId> {
     let mut cpus: Vec<_> = plan.partitions.iter().flat_map(|p| p.vcpus.iter().map(|v| v.cpu)).collect();
     cpus.push(plan.housekeeping);
-    cpus.sort();
+    crate::order::sort(&mut cpus);
     cpus.dedup();
     if cpus.is_empty() {
         warn!("no CPU is needed");

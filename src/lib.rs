@@ -27,6 +27,8 @@ extern crate std;
 pub mod addr;
 #[forbid(unsafe_code)]
 pub mod id;
+#[forbid(unsafe_code)]
+pub mod order;
 
 // Describe: read the board, write guest trees; what the author configured.
 #[forbid(unsafe_code)]

@@ -123,7 +123,7 @@ pub unsafe fn copy_and_clean(source: &[u8], start: Va) {
             ".endr",
             "cmp {to}, {end}",
             "b.lo 2b",
-            from = inout(reg) source.as_ptr().add(head as usize) => rest,
+            from = inout(reg) source.as_ptr().wrapping_add(head as usize) => rest,
             to = inout(reg) middle => _,
             end = in(reg) middle + bulk,
             a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _,

@@ -45,21 +45,31 @@ boot_entry:
     mov     x0, x20
     add     x1, x20, #{footprint}
     bl      clean_invalidate
-    // R_AARCH64_RELATIVE (1027) is the only kind a static position-independent executable has.
-    adrp    x0, __rela_start
-    add     x0, x0, :lo12:__rela_start
-    adrp    x1, __rela_end
-    add     x1, x1, :lo12:__rela_end
+    // Relative relocations, packed (SHT_RELR): an even entry is the address of a word, an odd one a bitmap of the 63 words
+    // behind the last one. To each of these words the load address is added.
+    adrp    x0, __relr_start
+    add     x0, x0, :lo12:__relr_start
+    adrp    x1, __relr_end
+    add     x1, x1, :lo12:__relr_end
 2:  cmp     x0, x1
     b.hs    4f
-    ldp     x2, x3, [x0]
-    ldr     x4, [x0, #16]
-    add     x0, x0, #24
-    cmp     w3, #1027
-    b.ne    2b
-    add     x4, x4, x20
-    str     x4, [x20, x2]
+    ldr     x3, [x0], #8
+    tbnz    x3, #0, 3f
+    add     x2, x20, x3
+    ldr     x5, [x2]
+    add     x5, x5, x20
+    str     x5, [x2], #8
     b       2b
+3:  mov     x4, x2
+    add     x2, x2, #(63 * 8)
+31: lsr     x3, x3, #1
+    cbz     x3, 2b
+    tbz     x3, #0, 32f
+    ldr     x5, [x4]
+    add     x5, x5, x20
+    str     x5, [x4]
+32: add     x4, x4, #8
+    b       31b
 4:
     adrp    x0, __bss_start
     add     x0, x0, :lo12:__bss_start
@@ -131,6 +141,7 @@ secondary_entry:
     mrs     x0, mpidr_el1
     ldr     x1, =0xff00ffffff
     and     x0, x0, x1
+    orr     x0, x0, #{taken}
     adrp    x1, {table}
     add     x1, x1, :lo12:{table}
     mov     x2, #{table_length}
@@ -173,6 +184,7 @@ boot_stack:
     boot_stack_size = const BOOT_STACK,
     boot = sym crate::boot::boot,
     secondary = sym crate::boot::secondary,
+    taken = const super::secondary::TAKEN,
     table = sym super::secondary::TABLE,
     table_length = const crate::id::MAX_CPUS,
     table_stride = const core::mem::size_of::<super::secondary::Slot>(),

@@ -111,9 +111,12 @@ impl AddressSpace {
         let mut at = range.start().get();
         while at < range.end().get() {
             let block = at % BLOCK_SIZE == 0 && range.end().get() - at >= BLOCK_SIZE;
-            let (level, size) = if block { (2, BLOCK_SIZE) } else { (3, PAGE_SIZE) };
-            self.map_leaf(at, level, used_for)?;
-            at += size;
+            if block {
+                self.map_leaf(at, 2, used_for)?;
+                at += BLOCK_SIZE;
+            } else {
+                at = self.map_pages(at, range.end().get(), used_for)?;
+            }
         }
         dsb_ishst();
         isb();
@@ -122,17 +125,9 @@ impl AddressSpace {
 
     /// Makes a page inaccessible, such as a guard. Only what was mapped page by page, as image and heap are.
     pub fn unmap_page(&mut self, pa: Pa) {
-        let mut table = self.root.get();
-        for level in 0..3 {
-            // SAFETY: `table` is one of this address space's tables.
-            let entry = unsafe { slot(table, pa.get(), level).read_volatile() };
-            if entry & (VALID | TABLE_OR_PAGE) != VALID | TABLE_OR_PAGE {
-                return;
-            }
-            table = entry & ADDRESS;
-        }
-        // SAFETY: as above; the page belongs to the caller and nothing refers to it.
-        unsafe { slot(table, pa.get(), 3).write_volatile(0) };
+        let Some(entry) = self.page_slot(pa.get()) else { return };
+        // SAFETY: an entry of this address space's tables; the page belongs to the caller and nothing refers to it.
+        unsafe { entry.write_volatile(0) };
         invalidate(Va::new(pa.get()));
     }
 
@@ -144,6 +139,41 @@ impl AddressSpace {
             self.unmap_page(Pa::new(at));
             at += PAGE_SIZE;
         }
+    }
+
+    /// Maps the pages from `start` to `end` that one table holds; returns where it came to.
+    fn map_pages(&mut self, start: u64, end: u64, used_for: Use) -> Result<u64, MapError> {
+        self.map_leaf(start, 3, used_for)?;
+        let mut at = start + PAGE_SIZE;
+        let end = end.min((start | (BLOCK_SIZE - 1)) + 1);
+        let Some(first) = self.page_slot(start) else { return Ok(at) };
+        while at < end {
+            let entry = first.wrapping_add(((at - start) / PAGE_SIZE) as usize);
+            let wanted = at | VALID | TABLE_OR_PAGE | used_for.attributes();
+            // SAFETY: the table that holds `start` holds all pages of its 2 MiB, and is this address space's own.
+            let found = unsafe { entry.read_volatile() };
+            if found & VALID != 0 && found != wanted {
+                return Err(MapError::Conflict(Pa::new(at)));
+            }
+            // SAFETY: as above; an entry goes from invalid to valid only, which needs no break-before-make.
+            unsafe { entry.write_volatile(wanted) };
+            at += PAGE_SIZE;
+        }
+        Ok(at)
+    }
+
+    /// Returns the entry of a page, or `None` where the tables end or map a block.
+    fn page_slot(&self, address: u64) -> Option<*mut u64> {
+        let mut table = self.root.get();
+        for level in 0..3 {
+            // SAFETY: `table` is one of this address space's tables.
+            let entry = unsafe { slot(table, address, level).read_volatile() };
+            if entry & (VALID | TABLE_OR_PAGE) != VALID | TABLE_OR_PAGE {
+                return None;
+            }
+            table = entry & ADDRESS;
+        }
+        Some(slot(table, address, 3))
     }
 
     fn map_leaf(&mut self, address: u64, leaf: u8, used_for: Use) -> Result<(), MapError> {

@@ -10,7 +10,8 @@ use crate::id::{MAX_CPUS, Mpidr};
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Slot {
-    mpidr: u64,
+    /// The affinity and [`TAKEN`]; 0 where there is no CPU.
+    key: u64,
     stack_top: u64,
     per_cpu: u64,
     ttbr0: u64,
@@ -20,8 +21,8 @@ pub struct Slot {
     reserved: u64,
 }
 
-/// No CPU has this affinity: bits outside the affinity fields are set.
-const NOBODY: u64 = u64::MAX;
+/// Set in the key of a slot that is filled; no affinity has this bit.
+pub const TAKEN: u64 = 1 << 63;
 
 /// The table, read by CPUs whose caches are off.
 #[repr(C, align(64))]
@@ -32,7 +33,7 @@ unsafe impl Sync for Table {}
 
 /// One slot for each secondary CPU.
 pub static TABLE: Table = Table(UnsafeCell::new(
-    [Slot { mpidr: NOBODY, stack_top: 0, per_cpu: 0, ttbr0: 0, tcr: 0, mair: 0, sctlr: 0, reserved: 0 }; MAX_CPUS],
+    [Slot { key: 0, stack_top: 0, per_cpu: 0, ttbr0: 0, tcr: 0, mair: 0, sctlr: 0, reserved: 0 }; MAX_CPUS],
 ));
 
 /// The translation registers that all CPUs share but for the root.
@@ -60,7 +61,7 @@ pub unsafe fn announce(index: usize, mpidr: Mpidr, stack_top: Va, per_cpu: Va, t
         return;
     }
     let slot = Slot {
-        mpidr: mpidr.get(),
+        key: mpidr.get() | TAKEN,
         stack_top: stack_top.get(),
         per_cpu: per_cpu.get(),
         ttbr0: translation.ttbr0,

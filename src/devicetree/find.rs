@@ -151,7 +151,7 @@ impl DeviceTree {
                 }
             }
         }
-        near.sort();
+        crate::order::sort(&mut near);
         let mut nearest: Vec<String> = Vec::new();
         for (_, name) in near {
             if nearest.len() < MAX_SUGGESTIONS && !nearest.contains(&name) {

@@ -9,7 +9,10 @@ use super::blob::Normalised;
 use super::error::TreeError;
 use crate::addr::{Pa, PaRange};
 
-/// A piece of the blob.
+/// So many properties are faster searched one by one.
+const FEW: usize = 16;
+
+/// A piece of the blob, or of [`Index::names`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     start: u32,
@@ -23,9 +26,17 @@ impl Span {
         blob.get(start..start.saturating_add(to_usize(self.size))).unwrap_or_default()
     }
 
-    /// Returns the piece as text; names have been checked to be ASCII.
-    pub(super) fn text(self, blob: &[u8]) -> &str {
-        core::str::from_utf8(self.bytes(blob)).unwrap_or_default()
+    /// Returns the piece of the names.
+    fn text(self, names: &str) -> &str {
+        let start = to_usize(self.start);
+        names.get(start..start.saturating_add(to_usize(self.size))).unwrap_or_default()
+    }
+
+    /// Adds a name to the names and returns where it is.
+    fn add(name: &str, names: &mut String) -> Option<Self> {
+        let start = u32::try_from(names.len()).ok()?;
+        names.push_str(name);
+        Some(Self { start, size: u32::try_from(name.len()).ok()? })
     }
 
     /// Finds where in the blob a slice of it lies.
@@ -41,8 +52,8 @@ impl Span {
 /// A node.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NodeEntry {
-    /// Its name with the unit address; the root's is empty.
-    pub(super) name: Span,
+    /// Its name with the unit address, a piece of [`Index::names`]; the root's is empty.
+    name: Span,
     /// The parent's number; the root's is its own.
     pub(super) parent: u32,
     /// The number behind the last node of its subtree.
@@ -56,15 +67,17 @@ pub(super) struct NodeEntry {
 /// A property.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PropertyEntry {
-    /// Its name.
-    pub(super) name: Span,
-    /// Its value.
+    /// Its name, a piece of [`Index::names`].
+    name: Span,
+    /// Its value, a piece of the blob.
     pub(super) value: Span,
 }
 
 /// The nodes and properties of a blob.
 #[derive(Clone, Debug)]
 pub(super) struct Index {
+    /// The names of nodes and properties, one behind the other: text, which the blob is not.
+    names: String,
     /// The nodes, depth first.
     pub(super) nodes: Vec<NodeEntry>,
     /// The properties of the first node in their order, then those of the second ...
@@ -82,13 +95,14 @@ impl Index {
     pub(super) fn read(normalised: &Normalised) -> Result<Self, TreeError> {
         let blob = normalised.blob.as_slice();
         let tree = fdt::Fdt::new(blob).map_err(|_| TreeError::Inconsistent)?;
-        let (nodes, properties) = read_nodes(&tree, normalised).ok_or(TreeError::Inconsistent)?;
+        let mut names = String::new();
+        let (nodes, properties) = read_nodes(&tree, normalised, &mut names).ok_or(TreeError::Inconsistent)?;
         let reservations = read_reservations(&tree)?;
         let sorted = properties.clone();
-        let mut index = Self { nodes, properties, sorted, phandles: Vec::new(), reservations };
+        let mut index = Self { names, nodes, properties, sorted, phandles: Vec::new(), reservations };
         for node in &index.nodes {
             if let Some(own) = index.sorted.get_mut(node.property_range()) {
-                own.sort_unstable_by(|a, b| a.name.bytes(blob).cmp(b.name.bytes(blob)));
+                crate::order::sort_by(own, |a, b| a.name.text(&index.names) < b.name.text(&index.names));
             }
         }
         Ok(index)
@@ -111,10 +125,24 @@ impl Index {
     }
 
     /// Finds a property of a node by its name.
-    pub(super) fn property(&self, number: u32, name: &str, blob: &[u8]) -> Option<&PropertyEntry> {
+    pub(super) fn property(&self, number: u32, name: &str) -> Option<&PropertyEntry> {
         let own = self.sorted.get(self.node(number)?.property_range())?;
-        let place = own.binary_search_by(|entry| entry.name.bytes(blob).cmp(name.as_bytes())).ok()?;
+        if own.len() <= FEW {
+            // Most names differ in length already.
+            return own.iter().find(|entry| entry.name.text(&self.names) == name);
+        }
+        let place = own.binary_search_by(|entry| entry.name.text(&self.names).cmp(name)).ok()?;
         own.get(place)
+    }
+
+    /// Returns a node's name.
+    pub(super) fn node_name(&self, number: u32) -> &str {
+        self.node(number).map_or("", |node| node.name.text(&self.names))
+    }
+
+    /// Returns a property's name.
+    pub(super) fn property_name(&self, entry: &PropertyEntry) -> &str {
+        entry.name.text(&self.names)
     }
 
     /// Finds the node with a phandle.
@@ -124,18 +152,19 @@ impl Index {
     }
 
     /// Refuses two siblings of one name and two properties of one name in a node.
-    pub(super) fn check_names(&self, blob: &[u8]) -> Result<(), TreeError> {
+    pub(super) fn check_names(&self) -> Result<(), TreeError> {
         for (number, node) in self.node_numbers().zip(&self.nodes) {
             let own = self.sorted.get(node.property_range()).unwrap_or_default();
-            if let Some(property) = twice(own.iter().map(|entry| entry.name.text(blob))) {
-                return Err(TreeError::DuplicateProperty { path: self.path(number, blob), property: property.into() });
+            if let Some(property) = twice(own.iter().map(|entry| entry.name.text(&self.names))) {
+                return Err(TreeError::DuplicateProperty { path: self.path(number), property: property.into() });
             }
         }
         // Sorted by parent and name, siblings of one name are neighbours.
-        let mut siblings: Vec<_> = self.nodes.iter().skip(1).map(|node| (node.parent, node.name.text(blob))).collect();
-        siblings.sort_unstable();
+        let mut siblings: Vec<_> =
+            self.nodes.iter().skip(1).map(|node| (node.parent, node.name.text(&self.names))).collect();
+        crate::order::sort(&mut siblings);
         if let Some((parent, name)) = twice(siblings.into_iter()) {
-            let mut path = self.path(parent, blob);
+            let mut path = self.path(parent);
             if parent != 0 {
                 path.push('/');
             }
@@ -146,11 +175,11 @@ impl Index {
     }
 
     /// Returns a node's path.
-    pub(super) fn path(&self, number: u32, blob: &[u8]) -> String {
+    pub(super) fn path(&self, number: u32) -> String {
         let mut names = Vec::new();
         let mut at = number;
         while let Some(node) = self.node(at).filter(|_| at != 0) {
-            names.push(node.name.text(blob));
+            names.push(node.name.text(&self.names));
             at = node.parent;
         }
         if names.is_empty() {
@@ -189,7 +218,11 @@ fn twice<T: Ord + Copy>(items: impl Iterator<Item = T>) -> Option<T> {
 }
 
 /// Reads all nodes, and checks that the outline says the same. `None` when it does not.
-fn read_nodes(tree: &fdt::Fdt<'_>, normalised: &Normalised) -> Option<(Vec<NodeEntry>, Vec<PropertyEntry>)> {
+fn read_nodes(
+    tree: &fdt::Fdt<'_>,
+    normalised: &Normalised,
+    names: &mut String,
+) -> Option<(Vec<NodeEntry>, Vec<PropertyEntry>)> {
     let blob = normalised.blob.as_slice();
     let mut nodes = Vec::with_capacity(normalised.outline.len());
     let mut properties = Vec::new();
@@ -197,7 +230,7 @@ fn read_nodes(tree: &fdt::Fdt<'_>, normalised: &Normalised) -> Option<(Vec<NodeE
         let outline = normalised.outline.get(nodes.len())?;
         let first_property = properties.len();
         for property in node.properties() {
-            let name = Span::of(property.name.as_bytes(), blob)?;
+            let name = Span::add(property.name, names)?;
             properties.push(PropertyEntry { name, value: Span::of(property.value, blob)? });
         }
         let property_count = properties.len().checked_sub(first_property)?;
@@ -205,7 +238,7 @@ fn read_nodes(tree: &fdt::Fdt<'_>, normalised: &Normalised) -> Option<(Vec<NodeE
             return None;
         }
         // `fdt` calls the root "/", in no part of the blob.
-        let name = if nodes.is_empty() { Span { start: 0, size: 0 } } else { Span::of(node.name.as_bytes(), blob)? };
+        let name = Span::add(if nodes.is_empty() { "" } else { node.name }, names)?;
         nodes.push(NodeEntry {
             name,
             parent: outline.parent,

@@ -28,7 +28,7 @@ impl DeviceTree {
         };
         let entries = self.nodes().filter(is_memory).flat_map(|node| node.reg().unwrap_or_default());
         let mut ranges: Vec<PaRange> = entries.filter_map(|entry| entry.range()).collect();
-        ranges.sort_unstable();
+        crate::order::sort(&mut ranges);
         let mut merged: Vec<PaRange> = Vec::new();
         for range in ranges {
             match merged.last_mut() {

@@ -79,7 +79,7 @@ impl DeviceTree {
         let normalised = blob::normalise(bytes)?;
         let index = Index::read(&normalised)?;
         let mut tree = Self { blob: normalised.blob, index, reserved: Vec::new() };
-        tree.index.check_names(&tree.blob)?;
+        tree.index.check_names()?;
         tree.index_phandles()?;
         tree.reserved = tree.read_reserved_memory()?;
         Ok(tree)
@@ -113,7 +113,7 @@ impl DeviceTree {
     /// Fills the index of phandles.
     fn index_phandles(&mut self) -> Result<(), TreeError> {
         let mut phandles: Vec<_> = self.nodes().filter_map(|node| Some((node.phandle()?, node.number()))).collect();
-        phandles.sort_unstable();
+        crate::order::sort(&mut phandles);
         let twice = phandles.windows(2).find_map(|pair| match pair {
             [(first, _), (second, number)] if first == second => Some((*first, *number)),
             _ => None,

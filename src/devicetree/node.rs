@@ -5,7 +5,7 @@ use alloc::string::String;
 use core::fmt;
 
 use super::DeviceTree;
-use super::index::{PropertyEntry, Span};
+use super::index::PropertyEntry;
 
 /// A node of a tree: a cheap handle. Two are equal when they are the same place of the same tree.
 #[derive(Clone, Copy)]
@@ -65,7 +65,7 @@ impl<'a> Node<'a> {
 
     /// Returns the name with the unit address; the root's is empty.
     pub fn name(self) -> &'a str {
-        self.text(self.tree.index.node(self.number).map(|node| node.name))
+        self.tree.index.node_name(self.number)
     }
 
     /// Returns the name without the unit address.
@@ -76,7 +76,7 @@ impl<'a> Node<'a> {
 
     /// Returns the full path, "/" for the root.
     pub fn path(self) -> String {
-        self.tree.index.path(self.number, &self.tree.blob)
+        self.tree.index.path(self.number)
     }
 
     /// Returns the parent, or `None` for the root.
@@ -122,7 +122,7 @@ impl<'a> Node<'a> {
 
     /// Returns a property by its name.
     pub fn property(self, name: &str) -> Option<Property<'a>> {
-        self.tree.index.property(self.number, name, &self.tree.blob).map(|entry| self.read(entry))
+        self.tree.index.property(self.number, name).map(|entry| self.read(entry))
     }
 
     /// Returns the strings of `compatible`, the most specific first.
@@ -179,11 +179,7 @@ impl<'a> Node<'a> {
     }
 
     fn read(self, entry: &PropertyEntry) -> Property<'a> {
-        Property { name: self.text(Some(entry.name)), value: entry.value.bytes(&self.tree.blob) }
-    }
-
-    fn text(self, span: Option<Span>) -> &'a str {
-        span.map_or("", |span| span.text(&self.tree.blob))
+        Property { name: self.tree.index.property_name(entry), value: entry.value.bytes(&self.tree.blob) }
     }
 }
 

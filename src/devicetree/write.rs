@@ -2,7 +2,6 @@
 //! Writes a blob of version 17.
 
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -10,6 +9,7 @@ use core::fmt;
 use super::DeviceTree;
 use super::blob::{self, BEGIN_NODE, END, END_NODE, MAX_DEPTH, MAX_SIZE, PROPERTY};
 use super::error::TreeError;
+use super::index::to_usize;
 
 /// Why a tree could not be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +53,8 @@ impl core::error::Error for WriteError {}
 pub struct TreeWriter {
     structure: Vec<u8>,
     strings: Vec<u8>,
-    /// Where in `strings` each name is.
-    names: BTreeMap<String, u32>,
+    /// Where in `strings` each name is, and its length.
+    names: Vec<(u32, u32)>,
     reservations: Vec<u8>,
     depth: usize,
     place: Place,
@@ -191,13 +191,19 @@ impl TreeWriter {
 
     /// Returns a name's offset in the strings block.
     fn string(&mut self, name: &str) -> Option<u32> {
-        if let Some(offset) = self.names.get(name) {
+        let size = u32::try_from(name.len()).ok()?;
+        let is_it = |(start, length): &(u32, u32)| {
+            *length == size
+                && to_usize(*start).checked_add(name.len()).and_then(|end| self.strings.get(to_usize(*start)..end))
+                    == Some(name.as_bytes())
+        };
+        if let Some((offset, _)) = self.names.iter().find(|entry| is_it(entry)) {
             return Some(*offset);
         }
         let offset = u32::try_from(self.strings.len()).ok()?;
         self.strings.extend_from_slice(name.as_bytes());
         self.strings.push(0);
-        self.names.insert(name.to_owned(), offset);
+        self.names.push((offset, size));
         Some(offset)
     }
 

@@ -58,11 +58,13 @@ struct Desk {
     idle_rounds: u32,
 }
 
-static DESK: SpinMutex<Option<Desk>> = SpinMutex::new(None);
+/// Set once, so that the image need not hold its empty state.
+static DESK: Once<SpinMutex<Desk>> = Once::new();
 /// The housekeeping CPU: the planned one, or the boot CPU where that did not come up.
 static KEEPER: Once<&'static PerCpu> = Once::new();
 
 /// Hands the console over to the housekeeping CPU. Called once, by the boot CPU.
+#[inline(never)]
 pub fn take_over(machine: &'static Machine, boot_cpu: &'static PerCpu, mut uart: Option<Uart>) {
     let planned = machine.cpu(machine.housekeeping).filter(|cpu| cpu.is_online());
     let keeper = KEEPER.call_once(|| planned.unwrap_or(boot_cpu));
@@ -73,7 +75,7 @@ pub fn take_over(machine: &'static Machine, boot_cpu: &'static PerCpu, mut uart:
         uart.enable_receive_interrupt();
     }
     let names: Vec<&'static str> = machine.names.iter().map(|name| name.as_str()).collect();
-    *DESK.lock() = Some(Desk {
+    let make = || Desk {
         machine,
         uart,
         mux: Mux::new(&names),
@@ -84,7 +86,8 @@ pub fn take_over(machine: &'static Machine, boot_cpu: &'static PerCpu, mut uart:
         names: names.into_boxed_slice(),
         not_before: 0,
         idle_rounds: IDLE_ROUNDS,
-    });
+    };
+    DESK.call_once(|| SpinMutex::new(make()));
     if let (Some(intid), Some(target)) = (machine.console, keeper.port()) {
         irqchip::route(intid, target);
         irqchip::enable(target, intid.index() / 32, 1 << (intid.get() % 32));
@@ -104,9 +107,10 @@ pub fn notify() {
 
 /// Takes the UART away from housekeeping, for a panic.
 pub fn seize_uart() -> Option<Uart> {
+    let desk = DESK.get()?;
     // SAFETY: the caller panics and never returns to what held the lock.
-    unsafe { DESK.force_unlock() };
-    let mut uart = DESK.lock().as_mut().and_then(|desk| desk.uart.take())?;
+    unsafe { desk.force_unlock() };
+    let mut uart = desk.lock().uart.take()?;
     // Nobody reads what is typed from now on: its interrupt would never end.
     uart.disable_interrupts();
     Some(uart)
@@ -117,8 +121,9 @@ pub fn attend(this_cpu: &'static PerCpu) {
     if KEEPER.get().is_none_or(|keeper| !core::ptr::eq(*keeper, this_cpu)) {
         return;
     }
-    let mut desk = DESK.lock();
-    let Some(desk) = desk.as_mut() else { return };
+    let Some(desk) = DESK.get() else { return };
+    let mut desk = desk.lock();
+    let desk = &mut *desk;
     desk.read_input();
     let began = timer::now();
     if began < desk.not_before {

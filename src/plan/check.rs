@@ -38,7 +38,7 @@ type Interval<T> = (u64, u64, T);
 
 /// Returns each interval that begins before an earlier one has ended, together with that one.
 fn collisions<T: Clone>(mut intervals: Vec<Interval<T>>) -> Vec<(Interval<T>, Interval<T>)> {
-    intervals.sort_by_key(|(start, end, _)| (*start, *end));
+    crate::order::sort_by_key(&mut intervals, |(start, end, _)| (*start, *end));
     let mut found = Vec::new();
     let mut reach: Option<Interval<T>> = None;
     for interval in intervals {

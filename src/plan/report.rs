@@ -90,7 +90,7 @@ impl Report<'_> {
     fn hypervisor(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "hypervisor (housekeeping on CPU {})", self.plan.housekeeping.get())?;
         let mut kept: Vec<_> = self.plan.hypervisor.iter().collect();
-        kept.sort_by_key(|kept| kept.range);
+        crate::order::sort_by_key(&mut kept, |kept| kept.range);
         for kept in kept {
             let place = span(kept.range.start().get(), kept.range.size());
             line(f, "keeps", format_args!("{place} {}, {}", kept.what, Size(kept.range.size())))?;

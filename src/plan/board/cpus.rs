@@ -56,7 +56,7 @@ fn enable(node: Node<'_>, psci: Option<Psci>) -> CpuEnable {
 /// Makes sure that an affinity names one CPU.
 fn no_two_alike(cpus: &[CpuNode]) -> Result<(), BoardError> {
     let mut sorted: Vec<&CpuNode> = cpus.iter().filter(|cpu| cpu.enabled).collect();
-    sorted.sort_by_key(|cpu| (cpu.mpidr, cpu.id));
+    crate::order::sort_by_key(&mut sorted, |cpu| (cpu.mpidr, cpu.id));
     for pair in sorted.windows(2) {
         if let [first, second] = pair
             && first.mpidr == second.mpidr

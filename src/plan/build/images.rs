@@ -172,7 +172,7 @@ fn segments(draft: &mut Draft<'_>, ram: &[IpaRange], segments: &[Segment]) -> Op
         draft.fail(Key::Kernel, Problem::FileEmpty { partition: draft.name(), what: "kernel".to_string() });
     }
     let mut sorted: Vec<&LoadPlan> = loads.iter().collect();
-    sorted.sort_by_key(|load| load.range);
+    crate::order::sort_by_key(&mut sorted, |load| load.range);
     let mut overlaps = Vec::new();
     for pair in sorted.windows(2) {
         if let [first, second] = pair

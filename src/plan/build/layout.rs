@@ -79,7 +79,7 @@ fn vcpus(draft: &Draft<'_>, board: &Board) -> Vec<VcpuPlan> {
 /// Returns the SPIs of all devices, each once.
 fn interrupts(draft: &Draft<'_>) -> Vec<InterruptPlan> {
     let mut all: Vec<InterruptPlan> = draft.claims.iter().flat_map(|claim| claim.interrupts.iter().copied()).collect();
-    all.sort_by_key(|line| line.intid);
+    crate::order::sort_by_key(&mut all, |line| line.intid);
     all.dedup_by_key(|line| line.intid);
     all
 }
@@ -196,7 +196,7 @@ fn check_windows(draft: &mut Draft<'_>, partition: &PartitionPlan) {
     let mut windows = windows(draft, partition);
     // What is wrong with something itself comes first.
     windows.retain(|window| !draft.has_error_at(window.key));
-    windows.sort_by_key(|window| (window.range, window.key));
+    crate::order::sort_by_key(&mut windows, |window| (window.range, window.key));
     for window in &windows {
         let address = window.range.end().get();
         if address > IPA_END {

@@ -235,7 +235,7 @@ fn allocate_with(drafts: &[Draft<'_>], mut space: Space<Pa>, large: u64) -> Resu
     for (index, draft) in drafts.iter().enumerate().filter(|(_, draft)| draft.is_sound()) {
         order.extend(draft.pieces.iter().enumerate().map(|(place, piece)| ((index, place), *piece)));
     }
-    order.sort_by_key(|(which, piece)| {
+    crate::order::sort_by_key(&mut order, |(which, piece)| {
         let rank = match piece.at {
             Stated::Both(..) => 0,
             Stated::Identity => 1,
@@ -253,7 +253,7 @@ fn allocate_with(drafts: &[Draft<'_>], mut space: Space<Pa>, large: u64) -> Resu
         }
         found.push((which, place));
     }
-    found.sort_by_key(|(which, _)| *which);
+    crate::order::sort_by_key(&mut found, |(which, _)| *which);
     let of = |index| found.iter().filter(move |((draft, _), _)| *draft == index).map(|(_, place)| *place);
     Ok((0..drafts.len()).map(|index| of(index).collect()).collect())
 }

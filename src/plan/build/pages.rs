@@ -37,7 +37,7 @@ pub(super) fn tenants(tree: &DeviceTree) -> Vec<Tenant<'_>> {
 
 /// Sorts ranges and joins those that touch.
 pub(super) fn merge(mut ranges: Vec<PaRange>) -> Vec<PaRange> {
-    ranges.sort_unstable();
+    crate::order::sort(&mut ranges);
     let mut merged: Vec<PaRange> = Vec::new();
     for range in ranges {
         match merged.last_mut() {

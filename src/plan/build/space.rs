@@ -37,7 +37,7 @@ impl<A: Address> Space<A> {
     /// Returns ranges without others.
     pub(super) fn new(all: &[AddrRange<A>], taken: impl IntoIterator<Item = AddrRange<A>>) -> Self {
         let mut free = all.to_vec();
-        free.sort_unstable();
+        crate::order::sort(&mut free);
         let mut space = Self { free };
         for range in taken {
             space.take(&range);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a partition sees: each guest address once, images in RAM, devices whole.
 
-use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -121,9 +120,9 @@ pub(super) fn images(partition: &PartitionPlan, found: &mut Vec<Violation>) {
 pub(super) fn devices(partition: &PartitionPlan, found: &mut Vec<Violation>) {
     let name = &partition.name;
     let given = || partition.devices.iter().filter(|device| device.reach == Reach::Given);
-    let of_devices: BTreeSet<Intid> = given().flat_map(|device| device.interrupts.iter().copied()).collect();
-    let owned: BTreeSet<Intid> = partition.interrupts.iter().map(|line| line.intid).collect();
-    if of_devices != owned {
+    let of_devices = given().flat_map(|device| device.interrupts.iter().copied()).collect();
+    let owned = partition.interrupts.iter().map(|line| line.intid).collect();
+    if distinct(of_devices) != distinct(owned) {
         found.push(Violation::InterruptsDiffer { partition: name.clone() });
     }
     let registers = given().flat_map(|device| &device.registers);
@@ -141,9 +140,16 @@ pub(super) fn devices(partition: &PartitionPlan, found: &mut Vec<Violation>) {
     }
 }
 
+/// Returns what is in a list, each once, in order.
+fn distinct(mut all: Vec<Intid>) -> Vec<Intid> {
+    crate::order::sort(&mut all);
+    all.dedup();
+    all
+}
+
 /// Joins intervals that touch.
 fn union(mut intervals: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
-    intervals.sort_unstable();
+    crate::order::sort(&mut intervals);
     let mut joined: Vec<(u64, u64)> = Vec::new();
     for (start, end) in intervals {
         match joined.last_mut() {

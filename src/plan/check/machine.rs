@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What partitions could take from one another: ids, CPUs, physical pages, interrupts.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -11,16 +10,27 @@ use crate::id::{CpuId, Intid, MAX_PARTITIONS};
 use crate::plan::board::{Board, CpuEnable, GicVersion};
 use crate::plan::types::{PartitionPlan, Placement, Plan};
 
+/// Enters a key with its owner, and returns who had it before.
+fn enter<K: PartialEq, O: Copy>(owners: &mut Vec<(K, O)>, key: K, owner: O) -> Option<O> {
+    match owners.iter_mut().find(|entry| entry.0 == key) {
+        Some(entry) => Some(core::mem::replace(&mut entry.1, owner)),
+        None => {
+            owners.push((key, owner));
+            None
+        }
+    }
+}
+
 pub(super) fn ids(plan: &Plan, found: &mut Vec<Violation>) {
-    let mut ids = BTreeMap::new();
-    let mut vmids = BTreeMap::new();
+    let mut ids = Vec::new();
+    let mut vmids = Vec::new();
     for partition in &plan.partitions {
         let id = partition.id;
-        if id.index() >= MAX_PARTITIONS || ids.insert(id, ()).is_some() {
+        if id.index() >= MAX_PARTITIONS || enter(&mut ids, id, ()).is_some() {
             found.push(Violation::Id { id });
         }
         let is_own = u16::from(partition.vmid.get()) == u16::from(id.get()) + 1;
-        if !is_own || partition.vmid.get() == 0 || vmids.insert(partition.vmid, ()).is_some() {
+        if !is_own || partition.vmid.get() == 0 || enter(&mut vmids, partition.vmid, ()).is_some() {
             found.push(Violation::Vmid { partition: partition.name.clone(), vmid: partition.vmid });
         }
     }
@@ -31,7 +41,7 @@ pub(super) fn cpus(plan: &Plan, board: &Board, found: &mut Vec<Violation>) {
         GicVersion::V2 { .. } => 8,
         GicVersion::V3 { .. } => crate::id::MAX_VCPUS,
     };
-    let mut owners: BTreeMap<CpuId, &str> = BTreeMap::new();
+    let mut owners: Vec<(CpuId, &str)> = Vec::new();
     for partition in &plan.partitions {
         let name = &partition.name;
         let in_order = partition.vcpus.iter().enumerate().all(|(place, vcpu)| vcpu.id.index() == place);
@@ -39,7 +49,7 @@ pub(super) fn cpus(plan: &Plan, board: &Board, found: &mut Vec<Violation>) {
             found.push(Violation::Vcpus { partition: name.clone() });
         }
         for vcpu in &partition.vcpus {
-            if let Some(first) = owners.insert(vcpu.cpu, name) {
+            if let Some(first) = enter(&mut owners, vcpu.cpu, name.as_str()) {
                 let (first, second) = (first.to_string(), name.clone());
                 found.push(Violation::CpuTwice { cpu: vcpu.cpu, first, second });
             }
@@ -165,11 +175,11 @@ fn complete(board: &Board, of_board: &[Interval<String>], listed: &[Interval<Str
 
 pub(super) fn interrupts(plan: &Plan, board: &Board, found: &mut Vec<Violation>) {
     let of_console = board.console.as_ref().and_then(|uart| uart.interrupt).map(|(intid, _)| intid);
-    let mut owners: BTreeMap<Intid, &str> = BTreeMap::new();
+    let mut owners: Vec<(Intid, &str)> = Vec::new();
     for partition in &plan.partitions {
         let name = &partition.name;
         for line in &partition.interrupts {
-            if let Some(first) = owners.insert(line.intid, name) {
+            if let Some(first) = enter(&mut owners, line.intid, name.as_str()) {
                 let (first, second) = (first.to_string(), name.clone());
                 found.push(Violation::InterruptTwice { intid: line.intid, first, second });
             }

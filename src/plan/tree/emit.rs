@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A writer that keeps the names of the root's children apart.
 
-use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -11,12 +10,12 @@ use crate::devicetree::{Property, TreeWriter, WriteError};
 /// A writer that knows which names the root's children have.
 pub(super) struct Emit {
     pub(super) writer: TreeWriter,
-    names: BTreeSet<String>,
+    names: Vec<String>,
 }
 
 impl Emit {
     pub(super) fn new() -> Self {
-        Self { writer: TreeWriter::new(), names: BTreeSet::new() }
+        Self { writer: TreeWriter::new(), names: Vec::new() }
     }
 
     pub(super) fn begin(&mut self, name: &str) {
@@ -41,7 +40,7 @@ impl Emit {
             }
             name = full(&format!("{base}-{try_number}"));
         }
-        self.names.insert(name.clone());
+        self.names.push(name.clone());
         name
     }
 
