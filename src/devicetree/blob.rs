@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Validates a blob and rewrites it in normal form (Devicetree Specification, chapter 5). Trusts nothing.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::cursor::{Cursor, terminated};
 use super::error::{Block, TreeError};
+use super::index::{NodeEntry, PropertyEntry, Span};
+use crate::addr::{Pa, PaRange};
 
 /// The most content that is read or written, in bytes.
 pub const MAX_SIZE: u64 = 4 << 20;
@@ -93,23 +96,18 @@ impl Header {
     }
 }
 
-/// What a node's place in the tree is.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Outline {
-    /// The parent's number; the root's is 0, its own.
-    pub(super) parent: u32,
-    /// The number behind the last node of the subtree.
-    pub(super) end: u32,
-    /// How many properties it has.
-    pub(super) property_count: u32,
-}
-
 /// A blob in normal form.
 pub(super) struct Normalised {
     /// The blob: header, reservations, structure, strings, without gaps.
     pub(super) blob: Vec<u8>,
+    /// The names of nodes and properties, one behind the other.
+    pub(super) names: String,
     /// Its nodes, depth first.
-    pub(super) outline: Vec<Outline>,
+    pub(super) nodes: Vec<NodeEntry>,
+    /// The properties of the first node, then those of the second ...
+    pub(super) properties: Vec<PropertyEntry>,
+    /// The memory reservation block, without what reserves nothing.
+    pub(super) reservations: Vec<PaRange>,
 }
 
 /// Validates a blob and rewrites it.
@@ -123,11 +121,22 @@ pub(super) fn normalise(bytes: &[u8]) -> Result<Normalised, TreeError> {
     let reservations = reservations(content, &header)?;
     let structure = block(content, Block::Structure, header.structure_offset, header.structure_size, 4)?;
     let strings = block(content, Block::Strings, header.strings_offset, Some(header.strings_size), 1)?;
-    let mut walk = Walk { strings, output: Vec::with_capacity(structure.len()), outline: Vec::new(), open: Vec::new() };
+    // Where the structure begins in the normalised blob.
+    let base = HEADER_SIZE.saturating_add(reservations.len());
+    let mut walk = Walk {
+        strings,
+        base,
+        output: Vec::with_capacity(structure.len()),
+        names: String::with_capacity(structure.len() / 4),
+        nodes: Vec::new(),
+        properties: Vec::new(),
+        open: Vec::new(),
+    };
     walk.run(structure)?;
     let blob =
         assemble(reservations, &walk.output, strings, header.boot_cpu).ok_or(TreeError::TooLarge { size: extent })?;
-    Ok(Normalised { blob, outline: walk.outline })
+    let Walk { names, nodes, properties, .. } = walk;
+    Ok(Normalised { blob, names, nodes, properties, reservations: reserved(reservations)? })
 }
 
 /// Joins the blocks behind a header of version 17. `reservations` and `structure` have their end markers. Returns `None`
@@ -193,11 +202,27 @@ fn reservations<'a>(content: &'a [u8], header: &Header) -> Result<&'a [u8], Tree
     end.and_then(|end| bytes.get(..end)).ok_or(TreeError::ReservationsWithoutEnd)
 }
 
+/// Reads the entries of the memory reservations; those of no size reserve nothing.
+fn reserved(reservations: &[u8]) -> Result<Vec<PaRange>, TreeError> {
+    let mut ranges = Vec::new();
+    for [address, size] in reservations.as_chunks::<8>().0.as_chunks::<2>().0 {
+        let (address, size) = (u64::from_be_bytes(*address), u64::from_be_bytes(*size));
+        if size != 0 {
+            ranges.push(PaRange::new(Pa::new(address), size).ok_or(TreeError::BadReservation { address, size })?);
+        }
+    }
+    Ok(ranges)
+}
+
 /// The walk over a structure block.
 struct Walk<'a> {
     strings: &'a [u8],
+    /// Where the output begins in the normalised blob.
+    base: usize,
     output: Vec<u8>,
-    outline: Vec<Outline>,
+    names: String,
+    nodes: Vec<NodeEntry>,
+    properties: Vec<PropertyEntry>,
     /// Numbers of the nodes that are open, the innermost last.
     open: Vec<u32>,
 }
@@ -225,7 +250,7 @@ impl Walk<'_> {
                     self.end_node().ok_or(TreeError::BadToken { offset, token })?;
                     in_properties = false;
                 }
-                END if self.open.is_empty() && !self.outline.is_empty() => {
+                END if self.open.is_empty() && !self.nodes.is_empty() => {
                     self.push(END);
                     return Ok(());
                 }
@@ -241,7 +266,7 @@ impl Walk<'_> {
         let name = match parent {
             Some(_) if is_node_name(name) => name,
             Some(_) => return Err(TreeError::BadName { offset }),
-            None if !self.outline.is_empty() => return Err(TreeError::NotOneRoot { offset }),
+            None if !self.nodes.is_empty() => return Err(TreeError::NotOneRoot { offset }),
             None if name.is_empty() || name == b"/" => b"",
             None => return Err(TreeError::BadName { offset }),
         };
@@ -249,8 +274,9 @@ impl Walk<'_> {
             return Err(TreeError::TooDeep { offset });
         }
         // Cannot fail: a node takes at least 8 of MAX_SIZE bytes.
-        let number = u32::try_from(self.outline.len()).map_err(|_| TreeError::TooDeep { offset })?;
-        self.outline.push(Outline { parent: parent.unwrap_or(0), end: 0, property_count: 0 });
+        let number = u32::try_from(self.nodes.len()).map_err(|_| TreeError::TooDeep { offset })?;
+        let text = Span::add(name, &mut self.names).ok_or(TreeError::BadName { offset })?;
+        self.nodes.push(NodeEntry::new(text, parent.unwrap_or(0), self.properties.len()));
         self.open.push(number);
         self.push(BEGIN_NODE);
         self.output.extend_from_slice(name);
@@ -271,12 +297,17 @@ impl Walk<'_> {
         if !text.is_some_and(is_property_name) {
             return Err(TreeError::BadName { offset });
         }
-        if let Some(node) = self.innermost() {
-            node.property_count = node.property_count.saturating_add(1);
-        }
         self.push(PROPERTY);
         self.push(length);
         self.push(name);
+        let start = self.base.saturating_add(self.output.len());
+        let text = text.and_then(|text| Span::add(text, &mut self.names)).ok_or(TreeError::BadName { offset })?;
+        let entry =
+            PropertyEntry { name: text, value: Span::new(start, value.len()).ok_or(TreeError::Truncated { offset })? };
+        self.properties.push(entry);
+        if let Some(node) = self.innermost() {
+            node.count_property();
+        }
         self.output.extend_from_slice(value);
         self.pad();
         Ok(())
@@ -284,16 +315,16 @@ impl Walk<'_> {
 
     /// Closes the innermost node; `None` when none is open.
     fn end_node(&mut self) -> Option<()> {
-        let end = u32::try_from(self.outline.len()).ok()?;
+        let end = u32::try_from(self.nodes.len()).ok()?;
         self.innermost()?.end = end;
         self.open.pop();
         self.push(END_NODE);
         Some(())
     }
 
-    fn innermost(&mut self) -> Option<&mut Outline> {
+    fn innermost(&mut self) -> Option<&mut NodeEntry> {
         let number = self.open.last().copied()?;
-        self.outline.get_mut(usize::try_from(number).ok()?)
+        self.nodes.get_mut(usize::try_from(number).ok()?)
     }
 
     fn push(&mut self, word: u32) {
@@ -301,8 +332,7 @@ impl Walk<'_> {
     }
 
     fn pad(&mut self) {
-        while !self.output.len().is_multiple_of(4) {
-            self.output.push(0);
-        }
+        let padding = self.output.len().wrapping_neg() & 3;
+        self.output.extend_from_slice([0; 3].get(..padding).unwrap_or_default());
     }
 }

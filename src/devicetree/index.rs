@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Reads a normalised blob through the `fdt` crate, once, into an index of nodes and properties.
+//! Nodes and properties of a normalised blob, by their numbers and names.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
-use super::blob::Normalised;
 use super::error::TreeError;
-use crate::addr::{Pa, PaRange};
+use crate::addr::PaRange;
 
-/// So many properties are faster searched one by one.
+/// So many names are compared each with each.
 const FEW: usize = 16;
 
 /// A piece of the blob, or of [`Index::names`].
@@ -33,19 +32,15 @@ impl Span {
     }
 
     /// Adds a name to the names and returns where it is.
-    fn add(name: &str, names: &mut String) -> Option<Self> {
-        let start = u32::try_from(names.len()).ok()?;
-        names.push_str(name);
-        Some(Self { start, size: u32::try_from(name.len()).ok()? })
+    pub(super) fn add(name: &[u8], names: &mut String) -> Option<Self> {
+        let start = names.len();
+        names.push_str(core::str::from_utf8(name).ok()?);
+        Self::new(start, name.len())
     }
 
-    /// Finds where in the blob a slice of it lies.
-    fn of(part: &[u8], blob: &[u8]) -> Option<Self> {
-        let start = part.as_ptr().addr().checked_sub(blob.as_ptr().addr())?;
-        if start.checked_add(part.len())? > blob.len() {
-            return None;
-        }
-        Some(Self { start: u32::try_from(start).ok()?, size: u32::try_from(part.len()).ok()? })
+    /// Returns a piece of these bounds.
+    pub(super) fn new(start: usize, size: usize) -> Option<Self> {
+        Some(Self { start: u32::try_from(start).ok()?, size: u32::try_from(size).ok()? })
     }
 }
 
@@ -68,7 +63,7 @@ pub(super) struct NodeEntry {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PropertyEntry {
     /// Its name, a piece of [`Index::names`].
-    name: Span,
+    pub(super) name: Span,
     /// Its value, a piece of the blob.
     pub(super) value: Span,
 }
@@ -82,8 +77,6 @@ pub(super) struct Index {
     pub(super) nodes: Vec<NodeEntry>,
     /// The properties of the first node in their order, then those of the second ...
     properties: Vec<PropertyEntry>,
-    /// As `properties`, but those of each node sorted by name.
-    sorted: Vec<PropertyEntry>,
     /// Phandles with the numbers of their nodes, sorted.
     pub(super) phandles: Vec<(u32, u32)>,
     /// The memory reservation block.
@@ -91,21 +84,14 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Reads a normalised blob.
-    pub(super) fn read(normalised: &Normalised) -> Result<Self, TreeError> {
-        let blob = normalised.blob.as_slice();
-        let tree = fdt::Fdt::new(blob).map_err(|_| TreeError::Inconsistent)?;
-        let mut names = String::new();
-        let (nodes, properties) = read_nodes(&tree, normalised, &mut names).ok_or(TreeError::Inconsistent)?;
-        let reservations = read_reservations(&tree)?;
-        let sorted = properties.clone();
-        let mut index = Self { names, nodes, properties, sorted, phandles: Vec::new(), reservations };
-        for node in &index.nodes {
-            if let Some(own) = index.sorted.get_mut(node.property_range()) {
-                crate::order::sort_by(own, |a, b| a.name.text(&index.names) < b.name.text(&index.names));
-            }
-        }
-        Ok(index)
+    /// Begins with what the walk over the blob has found.
+    pub(super) fn new(
+        names: String,
+        nodes: Vec<NodeEntry>,
+        properties: Vec<PropertyEntry>,
+        reservations: Vec<PaRange>,
+    ) -> Self {
+        Self { names, nodes, properties, phandles: Vec::new(), reservations }
     }
 
     /// Returns a node.
@@ -126,13 +112,10 @@ impl Index {
 
     /// Finds a property of a node by its name.
     pub(super) fn property(&self, number: u32, name: &str) -> Option<&PropertyEntry> {
-        let own = self.sorted.get(self.node(number)?.property_range())?;
-        if own.len() <= FEW {
-            // Most names differ in length already.
-            return own.iter().find(|entry| entry.name.text(&self.names) == name);
-        }
-        let place = own.binary_search_by(|entry| entry.name.text(&self.names).cmp(name)).ok()?;
-        own.get(place)
+        // Nodes have few properties, and most names differ in length already.
+        let is_it =
+            |entry: &&PropertyEntry| to_usize(entry.name.size) == name.len() && entry.name.text(&self.names) == name;
+        self.properties(number).iter().find(is_it)
     }
 
     /// Returns a node's name.
@@ -153,9 +136,8 @@ impl Index {
 
     /// Refuses two siblings of one name and two properties of one name in a node.
     pub(super) fn check_names(&self) -> Result<(), TreeError> {
-        for (number, node) in self.node_numbers().zip(&self.nodes) {
-            let own = self.sorted.get(node.property_range()).unwrap_or_default();
-            if let Some(property) = twice(own.iter().map(|entry| entry.name.text(&self.names))) {
+        for number in self.node_numbers() {
+            if let Some(property) = self.property_twice(number) {
                 return Err(TreeError::DuplicateProperty { path: self.path(number), property: property.into() });
             }
         }
@@ -172,6 +154,27 @@ impl Index {
             return Err(TreeError::DuplicateNode { path });
         }
         Ok(())
+    }
+
+    /// Returns the name of two properties of a node.
+    fn property_twice(&self, number: u32) -> Option<&str> {
+        let own = self.properties(number);
+        if own.len() <= FEW {
+            let mut rest = own;
+            while let Some((entry, others)) = rest.split_first() {
+                let same = |other: &PropertyEntry| {
+                    other.name.size == entry.name.size && other.name.text(&self.names) == entry.name.text(&self.names)
+                };
+                if others.iter().any(same) {
+                    return Some(entry.name.text(&self.names));
+                }
+                rest = others;
+            }
+            return None;
+        }
+        let mut names: Vec<&str> = own.iter().map(|entry| entry.name.text(&self.names)).collect();
+        crate::order::sort(&mut names);
+        twice(names.into_iter())
     }
 
     /// Returns a node's path.
@@ -194,6 +197,17 @@ impl Index {
 }
 
 impl NodeEntry {
+    /// A node that has no properties yet; its subtree's end is not known.
+    pub(super) fn new(name: Span, parent: u32, first_property: usize) -> Self {
+        let first_property = u32::try_from(first_property).unwrap_or(u32::MAX);
+        Self { name, parent, end: 0, first_property, property_count: 0 }
+    }
+
+    /// Counts a property that belongs to this node.
+    pub(super) fn count_property(&mut self) {
+        self.property_count = self.property_count.saturating_add(1);
+    }
+
     fn property_range(&self) -> core::ops::Range<usize> {
         let start = to_usize(self.first_property);
         start..start.saturating_add(to_usize(self.property_count))
@@ -215,51 +229,4 @@ fn twice<T: Ord + Copy>(items: impl Iterator<Item = T>) -> Option<T> {
         last = Some(item);
     }
     None
-}
-
-/// Reads all nodes, and checks that the outline says the same. `None` when it does not.
-fn read_nodes(
-    tree: &fdt::Fdt<'_>,
-    normalised: &Normalised,
-    names: &mut String,
-) -> Option<(Vec<NodeEntry>, Vec<PropertyEntry>)> {
-    let blob = normalised.blob.as_slice();
-    let mut nodes = Vec::with_capacity(normalised.outline.len());
-    let mut properties = Vec::new();
-    for node in tree.all_nodes() {
-        let outline = normalised.outline.get(nodes.len())?;
-        let first_property = properties.len();
-        for property in node.properties() {
-            let name = Span::add(property.name, names)?;
-            properties.push(PropertyEntry { name, value: Span::of(property.value, blob)? });
-        }
-        let property_count = properties.len().checked_sub(first_property)?;
-        if property_count != to_usize(outline.property_count) {
-            return None;
-        }
-        // `fdt` calls the root "/", in no part of the blob.
-        let name = Span::add(if nodes.is_empty() { "" } else { node.name }, names)?;
-        nodes.push(NodeEntry {
-            name,
-            parent: outline.parent,
-            end: outline.end,
-            first_property: u32::try_from(first_property).ok()?,
-            property_count: outline.property_count,
-        });
-    }
-    (nodes.len() == normalised.outline.len()).then_some((nodes, properties))
-}
-
-/// Reads the memory reservation block; entries of no size reserve nothing.
-fn read_reservations(tree: &fdt::Fdt<'_>) -> Result<Vec<PaRange>, TreeError> {
-    let mut reservations = Vec::new();
-    for entry in tree.memory_reservations() {
-        let address = u64::try_from(entry.address().addr()).unwrap_or(u64::MAX);
-        let size = u64::try_from(entry.size()).unwrap_or(u64::MAX);
-        if size != 0 {
-            let range = PaRange::new(Pa::new(address), size).ok_or(TreeError::BadReservation { address, size })?;
-            reservations.push(range);
-        }
-    }
-    Ok(reservations)
 }

@@ -1,20 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Reads the board's device tree and writes the guests' trees (Devicetree Specification, release v0.4).
 //!
-//! A blob comes from the boot loader or from a file and is not trusted. It passes through three steps:
-//!
-//! 1. `blob` validates it with code of ours that is total: magic, version, bounds, alignment, tokens, names, depth,
-//!    one root. It writes a *normalised* copy: version 17, no `FDT_NOP`, zero padding, no free space. It also notes
-//!    the outline: each node's parent and where its subtree ends.
-//! 2. `index` reads names, properties and memory reservations from the normalised copy, once, through the `fdt`
-//!    crate: `Fdt::new`, `Fdt::all_nodes`, `FdtNode::name`, `FdtNode::properties` and `Fdt::memory_reservations`, and
-//!    nothing else of it. On a normalised blob these neither panic nor recurse: every token, name and length that
-//!    they unwrap was checked in step 1, and [`MAX_DEPTH`] is below the 63 levels that `all_nodes` can hold. What
-//!    `fdt` read must agree with the outline, or the blob is refused.
-//! 3. Everything else reads the index. The rest of `fdt` is not used, because it panics on what a valid tree may lack
-//!    (`chosen`, `cpus`, `memory`, `root`), on short values (`cell_sizes`), recurses (`children`, `find_node`), takes
-//!    any prefix for a match (`find_node`), or is too narrow (`interrupts` knows one and two cells, `reg` knows
-//!    neither `ranges` nor three cells).
+//! A blob comes from the boot loader or from a file and is not trusted. `blob` validates it, and is total: magic, version,
+//! bounds, alignment, tokens, names, depth, one root. In the same walk it writes a *normalised* copy (version 17, no
+//! `FDT_NOP`, zero padding, no free space) and the lists of nodes, properties and names from which everything else reads
+//! (`index`). Free space behind the content is never looked at.
 //!
 //! So parsing is O(n log n) in the size of the blob, a [`Node`] is an index, and every walk ends: a parent's index is
 //! below its child's, and lists that a tree chooses the length of are bounded by [`MAX_ENTRIES`].
@@ -77,8 +67,9 @@ impl DeviceTree {
     /// nodes with one phandle), or a memory reservation in it cannot be read.
     pub fn parse(bytes: &[u8]) -> Result<Self, TreeError> {
         let normalised = blob::normalise(bytes)?;
-        let index = Index::read(&normalised)?;
-        let mut tree = Self { blob: normalised.blob, index, reserved: Vec::new() };
+        let blob::Normalised { blob, names, nodes, properties, reservations } = normalised;
+        let index = Index::new(names, nodes, properties, reservations);
+        let mut tree = Self { blob, index, reserved: Vec::new() };
         tree.index.check_names()?;
         tree.index_phandles()?;
         tree.reserved = tree.read_reserved_memory()?;

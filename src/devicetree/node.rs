@@ -132,7 +132,7 @@ impl<'a> Node<'a> {
 
     /// Tells whether `compatible` has this string.
     pub fn is_compatible(self, with: &str) -> bool {
-        self.compatible().any(|text| text == with)
+        self.property("compatible").is_some_and(|list| list.has_string(with))
     }
 
     /// Returns what `status` says of this node alone.
@@ -222,6 +222,12 @@ impl<'a> Property<'a> {
         let list = self.value.strip_suffix(&[0]);
         let parts = list.into_iter().flat_map(|list| list.split(|byte| *byte == 0));
         parts.filter_map(|part| core::str::from_utf8(part).ok())
+    }
+
+    /// Tells whether a list of NUL-terminated strings has this one.
+    pub fn has_string(self, text: &str) -> bool {
+        let Some(list) = self.value.strip_suffix(&[0]) else { return false };
+        list.len() >= text.len() && list.split(|byte| *byte == 0).any(|part| part == text.as_bytes())
     }
 
     /// Returns the value's 32-bit cells; bytes behind the last whole one are left out.
