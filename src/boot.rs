@@ -92,6 +92,7 @@ fn start(tree: u64, base: u64) -> Result<&'static PerCpu, Refusal> {
     let bytes = unsafe { machine::bytes(bundle_range) };
     let bundle =
         bundle::parse(bytes).map_err(|e| format_args!("the bundle (initrd at {bundle_range}): {e}").to_string())?;
+    let files_end = Pa::new(bundle_range.start().get().saturating_add(bundle.files_end()));
     let manifest = bundle.manifest;
     log::set_level(manifest.hypervisor.log);
     if let Some(wanted) = manifest.hypervisor.uart.as_deref() {
@@ -101,7 +102,7 @@ fn start(tree: u64, base: u64) -> Result<&'static PerCpu, Refusal> {
     let board = Board::read(&tree, manifest.hypervisor.uart.as_deref()).map_err(|e| e.to_string())?;
     info!("board: {}; configuration for {}", board.model, manifest.platform);
     stages::reach(Stage::Board);
-    let placement = Placement { hypervisor: own, bundle: bundle_range };
+    let placement = Placement { hypervisor: own, bundle: bundle_range, files_end };
     let outcome = plan::build(&manifest, &board, &tree, &placement);
     stages::reach(Stage::Planned);
     for line in outcome.all_errors() {
@@ -123,8 +124,30 @@ fn start(tree: u64, base: u64) -> Result<&'static PerCpu, Refusal> {
         info!("{line}");
     }
 
+    give_away(&mut space, bundle_range, &outcome.plan).map_err(|e| describe(&e))?;
     stages::reach(Stage::Checked);
     carve::carve(carve::Parts { space, board, manifest, plan: outcome.plan, bundle: bundle_range })
+}
+
+/// Takes what partitions use in place of the bundle out of this address space: EL2 must not fetch into caches what a guest
+/// writes with its own off.
+fn give_away(space: &mut AddressSpace, bundle: PaRange, plan: &plan::Plan) -> Result<(), mmu::MapError> {
+    let pieces =
+        plan.partitions.iter().flat_map(|partition| partition.memory.iter().filter_map(|piece| piece.pa_range()));
+    let mut given: Vec<PaRange> = pieces.filter(|piece| bundle.overlaps(piece)).collect();
+    if given.is_empty() {
+        return Ok(());
+    }
+    crate::order::sort(&mut given);
+    space.unmap(bundle);
+    let mut at = bundle.start();
+    for piece in given {
+        if let Some(kept) = PaRange::between(at, piece.start()) {
+            space.map(kept, Use::ReadOnly)?;
+        }
+        at = piece.end();
+    }
+    PaRange::between(at, bundle.end()).map_or(Ok(()), |kept| space.map(kept, Use::ReadOnly))
 }
 
 /// Where a secondary CPU arrives in Rust, with its MMU on.

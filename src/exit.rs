@@ -229,6 +229,8 @@ pub enum StopReason {
     LoadFailed,
     /// It was to be restarted, but a bus master of it cannot be stopped.
     MasterRuns,
+    /// It was to be restarted, and its image was used in place.
+    UsedUp,
 }
 
 impl fmt::Display for StopReason {
@@ -242,6 +244,7 @@ impl fmt::Display for StopReason {
             Self::UnknownException => "unknown exception",
             Self::LastCpuOff => "guest turned its last vCPU off",
             Self::LoadFailed => "images could not be loaded",
+            Self::UsedUp => "not restarted, as it runs once: its configuration says restart = \"never\"",
             Self::MasterRuns => "not restarted, as a bus master may still write to its memory",
         })
     }

@@ -18,6 +18,8 @@ pub enum Step {
         /// Offset in the bundle.
         from: u64,
     },
+    /// Clean this memory, which holds an image already.
+    Clean(PaRange),
     /// Fill this memory from the device tree, from byte `from` on.
     Tree {
         /// Where to.
@@ -94,7 +96,7 @@ impl Steps {
                     let to = target(plan, item.range.start(), offset, size)?;
                     let from = file.offset.checked_add(offset).ok_or(Unfit)?;
                     self.stage = Stage::Load { index, offset: offset.saturating_add(to.size()) };
-                    return Ok(Some(Step::Copy { to, from }));
+                    return Ok(Some(if item.in_place { Step::Clean(to) } else { Step::Copy { to, from } }));
                 }
                 Stage::Tree { offset } => {
                     let size = plan.device_tree.as_ref().map_or(0, |tree| tree.blob.len() as u64);
@@ -154,7 +156,7 @@ mod tests {
     use std::vec::Vec;
 
     use crate::addr::IpaRange;
-    use crate::config::{FaultPolicy, FileRange};
+    use crate::config::{BootOrder, FaultPolicy, FileRange, Restart};
     use crate::id::{PartitionId, Vmid};
     use crate::plan::{GuestGic, LoadPlan, MemoryPlan, TreePlan};
 
@@ -167,6 +169,7 @@ mod tests {
             what: "kernel".into(),
             range: IpaRange::new(Ipa::new(*at), *size).unwrap(),
             file: Some(FileRange { offset: *from, size: *size }),
+            in_place: false,
         };
         let nowhere = IpaRange::new(Ipa::new(0x1000), 0x1000).unwrap();
         PartitionPlan {
@@ -185,6 +188,8 @@ mod tests {
             device_tree: tree.map(|(at, size)| TreePlan { ipa: Ipa::new(at), blob: vec![7; size] }),
             on_fault: FaultPolicy::Stop,
             autostart: true,
+            boot: BootOrder::Any,
+            restart: Restart::Allowed,
         }
     }
 
@@ -193,7 +198,7 @@ mod tests {
         let (mut bytes, mut writes) = (vec![0xee; size], vec![0; size]);
         let mut steps = Steps::new();
         while let Some(step) = steps.next(plan).unwrap() {
-            let (Step::Zero(to) | Step::Copy { to, .. } | Step::Tree { to, .. }) = step;
+            let (Step::Zero(to) | Step::Clean(to) | Step::Copy { to, .. } | Step::Tree { to, .. }) = step;
             assert!(to.start().get() / BLOCK_SIZE == (to.end().get() - 1) / BLOCK_SIZE);
             let start = usize::try_from(to.start().get() - RAM).unwrap();
             for at in start..start + usize::try_from(to.size()).unwrap() {
@@ -201,6 +206,7 @@ mod tests {
                 bytes[at] = match step {
                     Step::Zero(_) => 0,
                     Step::Copy { from, .. } => u8::try_from((from + (at - start) as u64) % 251 + 1).unwrap(),
+                    Step::Clean(_) => bytes[at],
                     Step::Tree { .. } => 7,
                 };
             }
@@ -246,6 +252,24 @@ mod tests {
             sizes.push(range.size());
         }
         assert_eq!(sizes, [0x1f_f000, 0x20_0000, 0x1000]);
+    }
+
+    #[test]
+    fn an_image_in_place_is_cleaned_and_only_the_rest_of_its_page_is_zeroed() {
+        let mut plan =
+            plan(&[(RAM, RAM + 0x9000, 0x2000), (RAM + 0x2000, RAM, 0x1000)], &[(RAM, 0x1800, 0x1000)], None);
+        plan.load[0].in_place = true;
+        let mut steps = Steps::new();
+        let range = |start, size| PaRange::new(Pa::new(start), size).unwrap();
+        let expected = [
+            Step::Zero(range(RAM + 0xa800, 0x800)),
+            Step::Zero(range(RAM, 0x1000)),
+            Step::Clean(range(RAM + 0x9000, 0x1800)),
+        ];
+        for step in expected {
+            assert_eq!(steps.next(&plan), Ok(Some(step)));
+        }
+        assert_eq!(steps.next(&plan), Ok(None));
     }
 
     #[test]

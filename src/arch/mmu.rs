@@ -131,14 +131,40 @@ impl AddressSpace {
         invalidate(Va::new(pa.get()));
     }
 
-    /// Makes pages inaccessible that were mapped page by page and are needed no more.
+    /// Makes a range inaccessible that was mapped by one call of [`AddressSpace::map`] and is needed no more.
     pub fn unmap(&mut self, range: PaRange) {
         let Some(range) = range.align_out(PAGE_SIZE) else { return };
         let mut at = range.start().get();
         while at < range.end().get() {
-            self.unmap_page(Pa::new(at));
-            at += PAGE_SIZE;
+            match self.block_slot(at) {
+                Some(entry) => {
+                    // SAFETY: an entry of this address space's tables; the range belongs to the caller and nothing refers to it.
+                    unsafe { entry.write_volatile(0) };
+                    invalidate(Va::new(at));
+                    at += BLOCK_SIZE;
+                }
+                None => {
+                    self.unmap_page(Pa::new(at));
+                    at += PAGE_SIZE;
+                }
+            }
         }
+    }
+
+    /// Returns the level-2 entry that maps an address by a block.
+    fn block_slot(&self, address: u64) -> Option<*mut u64> {
+        let mut table = self.root.get();
+        for level in 0..=2 {
+            let at = slot(table, address, level);
+            // SAFETY: `table` is one of this address space's tables.
+            let entry = unsafe { at.read_volatile() };
+            match entry & (VALID | TABLE_OR_PAGE) {
+                0b11 => table = entry & ADDRESS,
+                0b01 if level == 2 => return Some(at),
+                _ => return None,
+            }
+        }
+        None
     }
 
     /// Maps the pages from `start` to `end` that one table holds; returns where it came to.

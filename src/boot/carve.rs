@@ -14,7 +14,7 @@ use crate::arch::entry;
 use crate::arch::mmu::{AddressSpace, Use};
 use crate::arch::smc::Firmware;
 use crate::arch::{timer, vcpu, vectors};
-use crate::config::Manifest;
+use crate::config::{BootOrder, Manifest};
 use crate::device::pl011::Pl011;
 use crate::fault::FaultWindow;
 use crate::irqchip;
@@ -81,12 +81,17 @@ pub fn carve(parts: Parts) -> Result<&'static PerCpu, Refusal> {
     if let Some(why) = boot_cpu.failure() {
         return Err(why.to_string());
     }
-    for prepared in prepared.iter().filter(|prepared| prepared.cpu.id != boot_cpu.id) {
-        let Some(node) = board.cpu(prepared.cpu.id) else { continue };
+    let others = || prepared.iter().filter(|prepared| prepared.cpu.id != boot_cpu.id);
+    let mut start = |prepared: &cpus::Prepared| {
+        let Some(node) = board.cpu(prepared.cpu.id) else { return };
         if let Err(why) = cpus::start(&mut space, node, prepared, firmware) {
             error!("{} ({}) cannot be started: {why}", node.id, node.path);
         }
-    }
+    };
+    let is_first = |prepared: &&cpus::Prepared| is_first(prepared.cpu);
+    others().filter(is_first).for_each(&mut start);
+    begin_first(machine);
+    others().filter(|prepared| !is_first(prepared)).for_each(&mut start);
     cpus::wait(machine, &board);
     stages::reach(Stage::Up);
     debug!("{}", stages::Line);
@@ -94,6 +99,25 @@ pub fn carve(parts: Parts) -> Result<&'static PerCpu, Refusal> {
     info!("hypervisor memory: {} KiB of {} KiB heap in use", used >> 10, total >> 10);
     begin(machine, boot_cpu);
     Ok(boot_cpu)
+}
+
+/// Tells whether a CPU serves a partition that is to begin before the others.
+fn is_first(cpu: &PerCpu) -> bool {
+    cpu.role.get().is_some_and(|role| role.partition.plan.boot == BootOrder::First)
+}
+
+/// Starts the partitions that are to begin first, as their CPUs come up. One whose CPU is this one begins when this one is
+/// done with the boot; one of which a CPU is missing is reported with the others.
+fn begin_first(machine: &'static Machine) {
+    let waits = |cpu: &&&PerCpu| is_first(cpu) && cpu.mpidr != cpu::affinity();
+    if machine.cpus.iter().any(|cpu| waits(&cpu)) {
+        cpus::wait_for(machine, is_first);
+    }
+    let first = |partition: &&Partition| partition.plan.boot == BootOrder::First && partition.plan.autostart;
+    for partition in machine.partitions.iter().filter(first) {
+        // What stands against it stands against it later too, and is said then.
+        let _ = lifecycle::start(machine, partition);
+    }
 }
 
 fn map_gic(space: &mut AddressSpace, board: &Board) -> Result<(), Refusal> {
@@ -196,7 +220,8 @@ fn give_roles(machine: &'static Machine) {
 /// Hands the console over to the housekeeping CPU and starts the partitions.
 fn begin(machine: &'static Machine, boot_cpu: &'static PerCpu) {
     housekeeping::take_over(machine, boot_cpu, log::hand_over());
-    for partition in machine.partitions.iter().filter(|partition| partition.plan.autostart) {
+    let waits = |partition: &&Partition| partition.plan.autostart && partition.life.generation() == 0;
+    for partition in machine.partitions.iter().filter(waits) {
         if let Err(why) = lifecycle::start(machine, partition) {
             error!("partition {} is not started: {why}", partition.plan.name);
         }

@@ -128,6 +128,11 @@ fn release_spin_table(space: &mut AddressSpace, release: Pa) -> Result<(), &'sta
     Ok(())
 }
 
+/// Waits until those CPUs have arrived that `which` names, as long as [`wait`] does.
+pub fn wait_for(machine: &Machine, which: impl Fn(&PerCpu) -> bool) {
+    timer::wait_for(START_MILLISECONDS, || machine.cpus.iter().all(|cpu| cpu.is_online() || !which(cpu)));
+}
+
 /// Waits until all CPUs have arrived, or names those that have not.
 pub fn wait(machine: &Machine, board: &Board) {
     let all = || machine.cpus.iter().all(|cpu| cpu.is_online());

@@ -16,7 +16,7 @@ use core::fmt;
 use crc::{CRC_32_ISO_HDLC, Crc};
 
 use super::{FileRange, Manifest};
-use crate::addr::PAGE_SIZE;
+use crate::addr::{BLOCK_SIZE, PAGE_SIZE};
 
 mod foreign;
 #[cfg(test)]
@@ -27,7 +27,7 @@ pub use foreign::Foreign;
 pub use validate::ManifestError;
 
 /// The version of the format that this build reads and writes. It stands in the first 12 bytes of every version.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// The most bytes an encoded manifest may have.
 pub const MAX_MANIFEST_SIZE: u64 = 256 << 10;
 
@@ -118,12 +118,18 @@ pub struct Bundle<'a> {
     /// What the author configured. Each file range of it lies in the bundle.
     pub manifest: Manifest,
     bytes: &'a [u8],
+    files_end: u64,
 }
 
 impl<'a> Bundle<'a> {
     /// Returns the bundle's length in bytes, without what a loader has appended.
     pub fn size(&self) -> u64 {
         self.bytes.len() as u64
+    }
+
+    /// Returns where the files end, in bytes from the start: the manifest begins there.
+    pub fn files_end(&self) -> u64 {
+        self.files_end
     }
 
     /// Returns the bytes of a file, or `None` when the range is not one of this bundle.
@@ -160,7 +166,7 @@ pub fn parse(bytes: &[u8]) -> Result<Bundle<'_>, BundleError> {
     }
     let files = u64::from(HEADER_SIZE)..header.manifest_offset;
     validate::manifest(&manifest, &files).map_err(BundleError::Manifest)?;
-    Ok(Bundle { manifest, bytes })
+    Ok(Bundle { manifest, bytes, files_end: header.manifest_offset })
 }
 
 /// Returns a piece of `bytes`, or `None` when it does not lie in them.
@@ -246,6 +252,17 @@ fn read_u64(bytes: &[u8], offset: usize) -> Option<u64> {
 pub struct Writer {
     bytes: Vec<u8>,
     files: Vec<FileRange>,
+    sharing: Sharing,
+}
+
+/// Whether files may be shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// A file is stored once, whoever needs it.
+    Equal,
+    /// A file gets pages of its own, which its partition will write to, from a multiple of 2 MiB on, as stage 2 maps
+    /// blocks.
+    Own,
 }
 
 impl Default for Writer {
@@ -257,13 +274,25 @@ impl Default for Writer {
 impl Writer {
     /// Starts an empty bundle.
     pub fn new() -> Self {
-        let mut writer = Self { bytes: Vec::new(), files: Vec::new() };
+        let mut writer = Self { bytes: Vec::new(), files: Vec::new(), sharing: Sharing::Equal };
         writer.bytes.resize(HEADER_SIZE as usize, 0);
         writer
     }
 
-    /// Adds a file and returns its range; a file that is there already is not stored twice.
+    /// Says how the files that follow are stored.
+    pub fn set_sharing(&mut self, sharing: Sharing) {
+        self.sharing = sharing;
+    }
+
+    /// Adds a file and returns its range; unless it is to have pages of its own, a file that is there already is not stored twice.
     pub fn add(&mut self, file: &[u8]) -> FileRange {
+        if self.sharing == Sharing::Own {
+            self.pad(BLOCK_SIZE as usize);
+            let range = FileRange { offset: self.bytes.len() as u64, size: file.len() as u64 };
+            self.bytes.extend_from_slice(file);
+            self.pad(PAGE_SIZE as usize);
+            return range;
+        }
         let same = |range: &&FileRange| slice(&self.bytes, range.offset, range.size) == Some(file);
         if let Some(range) = self.files.iter().find(same) {
             return *range;

@@ -101,6 +101,28 @@ pub struct Partition {
     pub on_fault: FaultPolicy,
     /// Whether it is started at boot or waits for `start`.
     pub autostart: bool,
+    /// When it is started at boot.
+    pub boot: BootOrder,
+    /// Whether it can be started again.
+    pub restart: Restart,
+}
+
+/// `boot`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BootOrder {
+    /// When all CPUs have come up.
+    Any,
+    /// When its own CPUs have come up, before the others are started.
+    First,
+}
+
+/// `restart`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Restart {
+    /// Its images are copied at each start, and the bundle keeps them pristine.
+    Allowed,
+    /// Its images are used where they lie in the bundle: it runs once.
+    Never,
 }
 
 /// A piece of RAM.

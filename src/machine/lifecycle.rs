@@ -8,6 +8,7 @@ use super::{Machine, housekeeping, interrupts, partition::Partition};
 use crate::addr::Pa;
 use crate::arch::mmu::Use;
 use crate::arch::{timer, vcpu};
+use crate::config::Restart;
 use crate::exit::StopReason;
 use crate::id::{CpuId, VcpuId};
 use crate::partition::{Entry, Next, Power, State};
@@ -31,6 +32,8 @@ pub enum StartError<'a> {
     MissingCpu(CpuId),
     /// This bus master of it cannot be stopped, and may still write to its memory.
     UnstoppableMaster(&'a str),
+    /// It has run, and its images were used in place.
+    UsedUp,
 }
 
 /// Asks for a start of a partition that is off.
@@ -47,6 +50,9 @@ pub fn start<'a>(machine: &'static Machine, partition: &'a Partition) -> Result<
     if let Some(path) = partition.unstoppable_master().filter(|_| ran_before) {
         return Err(StartError::UnstoppableMaster(path));
     }
+    if ran_before && partition.plan.restart == Restart::Never {
+        return Err(StartError::UsedUp);
+    }
     if !partition.life.request_start() {
         return Err(StartError::NotOff(partition.life.state()));
     }
@@ -58,8 +64,12 @@ pub fn start<'a>(machine: &'static Machine, partition: &'a Partition) -> Result<
 /// Asks for a stop of a running partition, and for a restart after it if `next` says so and nothing stands against it.
 /// Tells whether this request won.
 pub fn stop(machine: &'static Machine, partition: &Partition, next: Next, reason: StopReason) -> bool {
-    let refused = next == Next::Restart && partition.unstoppable_master().is_some();
-    let next = if refused { Next::Off } else { next };
+    let refusal = match next {
+        Next::Off => None,
+        Next::Restart if partition.plan.restart == Restart::Never => Some(StopReason::UsedUp),
+        Next::Restart => partition.unstoppable_master().map(|_| StopReason::MasterRuns),
+    };
+    let next = if refusal.is_some() { Next::Off } else { next };
     // One that is being prepared is simply not begun: its first CPU looks at the state between two steps.
     if partition.life.state() == State::Preparing && next == Next::Off && partition.life.abandon() {
         partition.set_last_stop(reason);
@@ -69,7 +79,7 @@ pub fn stop(machine: &'static Machine, partition: &Partition, next: Next, reason
     if !partition.life.request_stop(next) {
         return false;
     }
-    partition.set_last_stop(if refused { StopReason::MasterRuns } else { reason });
+    partition.set_last_stop(refusal.unwrap_or(reason));
     for vcpu in &partition.plan.vcpus {
         if let Some(cpu) = machine.cpu(vcpu.cpu) {
             cpu.post(Mail::Lifecycle);
@@ -226,6 +236,7 @@ impl core::fmt::Display for StartError<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::MissingCpu(cpu) => write!(f, "its {cpu} did not come up"),
+            Self::UsedUp => f.write_str("it runs once: its configuration says restart = \"never\""),
             Self::NotOff(_) => write!(f, "it is not off"),
             Self::UnstoppableMaster(path) => {
                 write!(

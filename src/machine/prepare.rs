@@ -48,6 +48,11 @@ impl Preparation {
                 Some(())
             }
             Some(Step::Copy { to, from }) => copy(bundle, from, to, window),
+            Some(Step::Clean(range)) => {
+                // What the loader wrote may be in caches still, and the guest begins with its own off. Nothing is written.
+                window.with(range.start(), range.size(), Use::ReadOnly, |va| cache::clean_invalidate(va, range.size()));
+                Some(())
+            }
             Some(Step::Tree { to, from }) => {
                 plan.device_tree.as_ref().and_then(|tree| copy(&tree.blob, from, to, window))
             }

@@ -6,6 +6,7 @@ mod cpus;
 mod devices;
 mod draft;
 mod images;
+mod in_place;
 mod layout;
 mod memory;
 mod pages;
@@ -18,7 +19,7 @@ use super::board::{Board, CpuEnable, GicVersion};
 use super::error::{Key, Place, PlanError, Problem};
 use super::types::{HypervisorRange, Outcome, PartitionPlan, Placement, Plan, Refusal};
 use crate::addr::{PAGE_SIZE, PaRange};
-use crate::config::Manifest;
+use crate::config::{FileRange, Manifest};
 use crate::devicetree::DeviceTree;
 use crate::id::{CpuId, MAX_PARTITIONS, PartitionId};
 use draft::Draft;
@@ -35,12 +36,21 @@ struct Context<'a> {
     kept: Vec<HypervisorRange>,
     /// The nodes with registers.
     tenants: Vec<pages::Tenant<'a>>,
+    /// All files of all partitions.
+    files: Vec<FileRange>,
 }
 
 /// Carves a board as a manifest says. Two partitions that want one thing are both refused.
 #[inline(never)]
 pub fn build(manifest: &Manifest, board: &Board, tree: &DeviceTree, placement: &Placement) -> Outcome {
-    let context = Context { board, tree, placement, kept: kept(board, placement), tenants: pages::tenants(tree) };
+    let context = Context {
+        board,
+        tree,
+        placement,
+        kept: kept(board, placement),
+        tenants: pages::tenants(tree),
+        files: in_place::files(manifest),
+    };
     let mut errors = Vec::new();
     if manifest.partitions.len() > MAX_PARTITIONS {
         let problem = Problem::TooManyPartitions { count: manifest.partitions.len() };

@@ -8,8 +8,8 @@ use std::format;
 use super::Placement;
 use crate::addr::{Pa, PaRange};
 use crate::config::{
-    Console, Device, DeviceTreeAt, FaultPolicy, FileRange, Hypervisor, Kernel, LogLevel, Manifest, Memory, OnPanic,
-    Partition, WhenAllOff,
+    BootOrder, Console, Device, DeviceTreeAt, FaultPolicy, FileRange, Hypervisor, Kernel, LogLevel, Manifest, Memory,
+    OnPanic, Partition, Restart, WhenAllOff,
 };
 use crate::devicetree::{DeviceTree, TreeWriter};
 use crate::id::CpuId;
@@ -174,7 +174,11 @@ pub(crate) fn range(start: u64, size: u64) -> PaRange {
 
 /// The hypervisor behind the start of RAM, the bundle at 128 MiB.
 pub(crate) fn placement() -> Placement {
-    Placement { hypervisor: range(RAM + 2 * MIB, 6 * MIB), bundle: range(RAM + 128 * MIB, 48 * MIB) }
+    Placement {
+        hypervisor: range(RAM + 2 * MIB, 6 * MIB),
+        bundle: range(RAM + 128 * MIB, 48 * MIB),
+        files_end: Pa::new(RAM + 176 * MIB - 4096),
+    }
 }
 
 pub(crate) fn file(offset: u64, size: u64) -> FileRange {
@@ -212,6 +216,8 @@ pub(crate) fn partition(name: &str, cpus: &[u8], size: u64) -> Partition {
         devices: Vec::new(),
         on_fault: FaultPolicy::Stop,
         autostart: true,
+        boot: BootOrder::Any,
+        restart: Restart::Allowed,
     }
 }
 

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::error::PlanError;
 use crate::addr::{Ipa, IpaRange, Pa, PaRange};
-use crate::config::{FaultPolicy, FileRange};
+use crate::config::{BootOrder, FaultPolicy, FileRange, Restart};
 use crate::id::{CpuId, Intid, Mpidr, PartitionId, Trigger, VcpuId, Vmid};
 
 /// What of the machine is the hypervisor's before anything is planned.
@@ -16,6 +16,8 @@ pub struct Placement {
     pub hypervisor: PaRange,
     /// The bundle: kept, as the guests' pristine images.
     pub bundle: PaRange,
+    /// Where its files end and its manifest begins.
+    pub files_end: Pa,
 }
 
 /// A carved board.
@@ -112,6 +114,10 @@ pub struct PartitionPlan {
     pub on_fault: FaultPolicy,
     /// Whether it starts at boot.
     pub autostart: bool,
+    /// When it starts at boot.
+    pub boot: BootOrder,
+    /// Whether it can be started again.
+    pub restart: Restart,
 }
 
 /// One vCPU and the CPU that is dedicated to it.
@@ -249,6 +255,8 @@ pub struct LoadPlan {
     pub range: IpaRange,
     /// What is copied to the start of the range; the rest is zero.
     pub file: Option<FileRange>,
+    /// The file is not copied: the pages of the bundle that hold it are the partition's.
+    pub in_place: bool,
 }
 
 /// A guest's device tree.

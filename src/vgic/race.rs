@@ -115,7 +115,8 @@ impl Runner {
         for _ in 0..100 {
             let ended = self.lrs.iter().any(|lr| !lr.is_valid() && lr.to_v3() >> 41 & 1 == 1);
             let none_pending = !self.lrs.iter().any(|lr| lr.is_pending() && !lr.is_active());
-            if !ended && !(self.maintenance >> 3 & 1 == 1 && none_pending) {
+            let wants_more = self.maintenance >> 3 & 1 == 1 && none_pending;
+            if !(ended || wants_more) {
                 return;
             }
             interface.refresh(&shared.vgic, self, Edit::default());

@@ -153,3 +153,44 @@ fn a_guest_that_resets_itself_begins_again_and_nobody_else_does() {
         assert_eq!(boots, 1);
     }
 }
+
+const ONCE: &str = r#"
+platform = "qemu-virt"
+[partition.other]
+cpus   = [0]
+memory = "16M"
+kernel = "guest:heartbeat"
+cmdline = "period-ms=200"
+[partition.once]
+cpus    = [1]
+memory  = "16M"
+kernel  = "guest:heartbeat"
+cmdline = "period-ms=200"
+boot    = "first"
+restart = "never"
+"#;
+
+/// Its image is used where it lies in the bundle, beside a partition that is copied from the same file.
+#[test]
+fn partition_that_runs_once_runs_in_place_and_is_never_started_again() {
+    for gic in GICS {
+        let mut booted = Machine::with_config(&format!("once-{gic:?}"), ONCE).gic(gic).smp(2).memory("512M").boot();
+        let beat = |name: &str, number: u32| format!(r"^\[{name}\] +heartbeat {number}: .*memory ok");
+        booted.expect_all(
+            &[
+                &beat("once", 3),
+                &beat("other", 3),
+                r"partition once: began after [0-9]+ ticks, of which [0-9]+ scrubbing",
+            ],
+            60,
+        );
+        booted.shell("audit");
+        booted.expect(r"^\[septum\] .*audit: [0-9]+ mappings .* are as planned", 20);
+        booted.shell("restart once");
+        booted.expect(r"partition once is off: not restarted, as it runs once", 20);
+        booted.shell("start once");
+        booted.expect(r"once is not started: it runs once", 20);
+        booted.shell("restart other");
+        booted.expect(&beat("other", 1), 20);
+    }
+}

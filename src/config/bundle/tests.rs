@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::addr::Ipa;
 use crate::config::{
-    Console, DeviceTreeAt, FaultPolicy, Hypervisor, Kernel, LogLevel, Memory, OnPanic, Partition, Segment, WhenAllOff,
-    is_valid_name,
+    BootOrder, Console, DeviceTreeAt, FaultPolicy, Hypervisor, Kernel, LogLevel, Memory, OnPanic, Partition, Restart,
+    Segment, WhenAllOff, is_valid_name,
 };
 use crate::id::{CpuId, MAX_PARTITIONS, MAX_VCPUS, PartitionId};
 
@@ -25,6 +25,8 @@ fn partition(name: &str, file: FileRange) -> Partition {
         devices: Vec::new(),
         on_fault: FaultPolicy::Stop,
         autostart: true,
+        boot: BootOrder::Any,
+        restart: Restart::Allowed,
     }
 }
 
@@ -107,7 +109,7 @@ fn other_version_is_named_with_both_versions() {
     bytes[8] = 7;
     let error = parse(&bytes).unwrap_err();
     assert_eq!(error, BundleError::Version { found: 7 });
-    assert!(error.to_string().contains("format version 7, this firmware reads version 1"));
+    assert!(error.to_string().contains("format version 7, this firmware reads version 2"));
 }
 
 #[test]
@@ -337,4 +339,31 @@ proptest! {
         }
         let _ = parse(&bytes);
     }
+}
+
+#[test]
+fn file_of_its_own_shares_no_page_and_begins_at_a_block() {
+    let mut writer = Writer::new();
+    let shared = writer.add(&[1; 100]);
+    writer.set_sharing(Sharing::Own);
+    let own = [writer.add(&[1; 100]), writer.add(&[1; 100])];
+    writer.set_sharing(Sharing::Equal);
+    let behind = writer.add(&[2; 100]);
+    assert_eq!(writer.add(&[1; 100]), shared);
+    assert_eq!(own.map(|range| range.offset), [0x20_0000, 0x40_0000]);
+    assert_eq!(behind.offset, 0x40_1000);
+    let bytes = writer.finish(&manifest(vec![partition("once", own[0])])).unwrap();
+    let parsed = parse(&bytes).unwrap();
+    assert!(parsed.files_end() >= behind.offset + 100);
+    // The rest of the last page is the guest's to see.
+    assert!(bytes[0x20_0000 + 100..0x20_1000].iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn manifest_does_not_begin_in_a_page_of_its_own_kind_of_file() {
+    let mut writer = Writer::new();
+    writer.set_sharing(Sharing::Own);
+    let own = writer.add(&[1; 100]);
+    let bytes = writer.finish(&manifest(vec![partition("once", own)])).unwrap();
+    assert!(parse(&bytes).unwrap().files_end() >= own.offset + 4096);
 }

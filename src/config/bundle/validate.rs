@@ -6,7 +6,7 @@ use core::fmt;
 use core::ops::Range;
 
 use crate::addr::PAGE_SIZE;
-use crate::config::{FaultPolicy, FileRange, Kernel, MAX_NAME_LEN, Manifest, Partition, is_valid_name};
+use crate::config::{FaultPolicy, FileRange, Kernel, MAX_NAME_LEN, Manifest, Partition, Restart, is_valid_name};
 use crate::id::{MAX_PARTITIONS, MAX_VCPUS, PartitionId};
 
 /// What a manifest says that no configuration can say.
@@ -58,6 +58,11 @@ pub enum ManifestError {
         /// Whose.
         partition: PartitionId,
     },
+    /// It is to be restarted for a fault, and never.
+    RestartNever {
+        /// Whose.
+        partition: PartitionId,
+    },
     /// A file lies outside the bundle's files, is empty, or is not aligned to a page.
     File {
         /// Whose.
@@ -90,6 +95,7 @@ impl fmt::Display for ManifestError {
                 write!(f, "{partition} has a kernel that is larger than it says")
             }
             Self::NoAttempts { partition } => write!(f, "{partition} is to be restarted 0 times"),
+            Self::RestartNever { partition } => write!(f, "{partition} is to be restarted for a fault, and never"),
             Self::File { partition, file: FileRange { offset, size } } => {
                 write!(f, "{partition} has a file of {size:#x} bytes at {offset:#x}, which is not in the bundle")
             }
@@ -131,6 +137,9 @@ fn one_partition(partition: &Partition, id: PartitionId, files: &Range<u64>) -> 
     }
     if matches!(partition.on_fault, FaultPolicy::Restart { attempts: 0, .. }) {
         return Err(ManifestError::NoAttempts { partition: id });
+    }
+    if partition.restart == Restart::Never && partition.on_fault != FaultPolicy::Stop {
+        return Err(ManifestError::RestartNever { partition: id });
     }
     match &partition.kernel {
         Kernel::Image { file, image_size, .. } => {

@@ -132,7 +132,7 @@ fn report(partition: &Partition, before: State, state: State, suppressed: u32) {
         State::Preparing => info!("partition {name} is prepared"),
         State::Stopping(_) => {}
         State::Off => match partition.last_stop() {
-            Some(reason @ StopReason::MasterRuns) => {
+            Some(reason @ (StopReason::MasterRuns | StopReason::UsedUp)) => {
                 let path = partition.unstoppable_master().unwrap_or("?");
                 error!("partition {name} is off: {reason}: {path}");
             }

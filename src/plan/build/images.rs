@@ -64,7 +64,7 @@ pub(super) fn place(
     let initrd = match spec.initrd {
         Some(file) => {
             let range = place_initrd(draft, &mut space, &sizes, end)?;
-            partition.load.push(LoadPlan { what: "initrd".to_string(), range, file: Some(file) });
+            partition.load.push(LoadPlan { what: "initrd".to_string(), range, file: Some(file), in_place: false });
             Some(range)
         }
         None => None,
@@ -146,7 +146,7 @@ fn image(
         too_large(draft, Key::Kernel, "kernel", size.saturating_add(text_offset), &sizes);
         return None;
     };
-    Some(Vec::from([LoadPlan { what: "kernel".to_string(), range, file: Some(file) }]))
+    Some(Vec::from([LoadPlan { what: "kernel".to_string(), range, file: Some(file), in_place: false }]))
 }
 
 fn segments(draft: &mut Draft<'_>, ram: &[IpaRange], segments: &[Segment]) -> Option<Vec<LoadPlan>> {
@@ -160,7 +160,9 @@ fn segments(draft: &mut Draft<'_>, ram: &[IpaRange], segments: &[Segment]) -> Op
         let what = if segments.len() == 1 { "kernel".to_string() } else { alloc::format!("kernel segment {index}") };
         let range = IpaRange::new(segment.ipa, size);
         match range.filter(|range| ram.iter().any(|piece| piece.contains_range(range))) {
-            Some(range) => loads.push(LoadPlan { what, range, file: segment.file.filter(|file| file.size != 0) }),
+            Some(range) => {
+                loads.push(LoadPlan { what, range, file: segment.file.filter(|file| file.size != 0), in_place: false })
+            }
             None => {
                 let (partition, at, ram) = (draft.name(), segment.ipa, ram.to_vec());
                 draft.fail(Key::Kernel, Problem::SegmentOutsideRam { partition, what, range, at, ram });

@@ -5,6 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::draft::Draft;
+use super::in_place;
 use super::memory::Piece;
 use super::{Context, IPA_END, images};
 use crate::addr::{Ipa, IpaRange, PAGE_SIZE, Pa};
@@ -59,10 +60,13 @@ pub(super) fn lay_out(
         device_tree: None,
         on_fault: draft.spec.on_fault,
         autostart: draft.spec.autostart,
+        boot: draft.spec.boot,
+        restart: draft.spec.restart,
     };
     check_windows(draft, &partition);
-    let partition = images::place(draft, context, partition);
-    partition.filter(|_| draft.is_sound())
+    let mut partition = images::place(draft, context, partition).filter(|_| draft.is_sound())?;
+    in_place::apply(&mut partition, context);
+    Some(partition)
 }
 
 /// Returns a piece with no physical place, when its guest address is known.

@@ -82,11 +82,19 @@ pub(super) fn windows(partition: &PartitionPlan, found: &mut Vec<Violation>) {
 /// Checks that everything that is loaded has RAM of its own.
 pub(super) fn images(partition: &PartitionPlan, found: &mut Vec<Violation>) {
     let name = &partition.name;
+    // Pieces may follow one another without a gap. Each turn passes one, so that they end.
     let in_ram = |start: u64, end: u64| {
-        let holds = |piece: &crate::plan::types::MemoryPlan| {
-            piece.ipa.get() <= start && end <= piece.ipa.get().saturating_add(piece.size)
-        };
-        start < end && partition.memory.iter().any(holds)
+        let mut at = start;
+        for _ in &partition.memory {
+            let mut pieces =
+                partition.memory.iter().map(|piece| (piece.ipa.get(), piece.ipa.get().saturating_add(piece.size)));
+            let Some((_, next)) = pieces.find(|(from, to)| *from <= at && at < *to) else { break };
+            at = next;
+            if end <= at {
+                break;
+            }
+        }
+        start < end && end <= at
     };
     let mut places: Vec<Interval<String>> = Vec::new();
     for load in &partition.load {

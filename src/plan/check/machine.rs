@@ -6,9 +6,10 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::{Interval, Violation, collisions, pages_of};
+use crate::config::{FaultPolicy, FileRange, Restart};
 use crate::id::{CpuId, Intid, MAX_PARTITIONS};
 use crate::plan::board::{Board, CpuEnable, GicVersion};
-use crate::plan::types::{PartitionPlan, Placement, Plan};
+use crate::plan::types::{Dma, MemoryPlan, PartitionPlan, Placement, Plan};
 
 /// Enters a key with its owner, and returns who had it before.
 fn enter<K: PartialEq, O: Copy>(owners: &mut Vec<(K, O)>, key: K, owner: O) -> Option<O> {
@@ -93,7 +94,46 @@ fn hypervisor_pages(board: &Board, placement: &Placement) -> Vec<Interval<String
     all
 }
 
+/// Checks the files that are used in place, and returns the pages of those that may be: of a partition that runs once and
+/// has no bus master, before the manifest, and touched by no other file of the plan.
+fn in_place(plan: &Plan, placement: &Placement, found: &mut Vec<Violation>) -> Vec<(u64, u64)> {
+    let mut proven = Vec::new();
+    let place = |file: &FileRange| {
+        let start = placement.bundle.start().get().saturating_add(file.offset);
+        pages_of(start, start.saturating_add(file.size))
+    };
+    let all = || plan.partitions.iter().flat_map(|partition| &partition.load).filter_map(|load| load.file);
+    for partition in &plan.partitions {
+        for load in partition.load.iter().filter(|load| load.in_place) {
+            let once = partition.restart == Restart::Never && partition.on_fault == FaultPolicy::Stop;
+            let no_master = partition.devices.iter().all(|device| device.dma == Dma::None);
+            let pages = load.file.filter(|_| once && no_master).map(|file| place(&file));
+            let sound = pages.filter(|(start, end)| {
+                let meets = |file: &FileRange| place(file).0 < *end && *start < place(file).1;
+                let is_there = |piece: &MemoryPlan| {
+                    (piece.ipa, piece.pa.get(), piece.pa.get().saturating_add(piece.size))
+                        == (load.range.start(), *start, *end)
+                };
+                all().filter(meets).count() == 1
+                    && start % 4096 == 0
+                    && *end <= placement.files_end.get()
+                    && load.file.is_some_and(|file| file.offset % 4096 == 0 && file.size <= load.range.size())
+                    && partition.memory.iter().any(is_there)
+            });
+            match sound {
+                Some(pages) => proven.push(pages),
+                None => {
+                    found.push(Violation::InPlace { partition: partition.name.clone(), what: load.what.clone() });
+                }
+            }
+        }
+    }
+    proven
+}
+
 pub(super) fn pages(plan: &Plan, board: &Board, placement: &Placement, found: &mut Vec<Violation>) {
+    let in_place = in_place(plan, placement, found);
+    let bundle = pages_of(placement.bundle.start().get(), placement.bundle.end().get());
     let mut owned = Vec::new();
     for partition in &plan.partitions {
         let ram = partition.memory.iter().map(|piece| (piece.pa.get(), piece.size, "memory"));
@@ -121,7 +161,8 @@ pub(super) fn pages(plan: &Plan, board: &Board, placement: &Placement, found: &m
     let listed: Vec<Interval<String>> = listed.collect();
     // The hypervisor's ranges may overlap each other, so each is held against the partitions alone.
     for kept in of_board.iter().chain(&listed) {
-        for owner in owned.iter().filter(|owner| owner.0 < kept.1 && kept.0 < owner.1) {
+        let may_be = |owner: &Interval<String>| (kept.0, kept.1) == bundle && in_place.contains(&(owner.0, owner.1));
+        for owner in owned.iter().filter(|owner| owner.0 < kept.1 && kept.0 < owner.1 && !may_be(owner)) {
             let (start, end) = (owner.0.max(kept.0), owner.1.min(kept.1));
             found.push(Violation::PagesTwice { start, end, first: kept.2.clone(), second: owner.2.clone() });
         }

@@ -26,6 +26,8 @@ pub enum Violation {
     Range { partition: String, start: u64, size: u64 },
     /// Physical pages have two owners.
     PagesTwice { start: u64, end: u64, first: String, second: String },
+    /// A file is used in place that its partition does not have for itself, or whose pages are elsewhere.
+    InPlace { partition: String, what: String },
     /// A partition's RAM is not RAM of the board.
     NotRam { partition: String, start: u64, end: u64 },
     /// The list of the hypervisor's ranges lacks one.
@@ -72,6 +74,7 @@ impl fmt::Display for Violation {
             Self::Housekeeping { cpu } => write!(f, "the housekeeping CPU {cpu} is not on the board"),
             Self::Range { partition, start, size } => write!(f, "`{partition}`: {size:#x} bytes at {start:#x} are no whole pages"),
             Self::PagesTwice { start, end, first, second } => write!(f, "physical pages {start:#x}..{end:#x} belong to {first} and to {second}"),
+            Self::InPlace { partition, what } => write!(f, "{what} of `{partition}` cannot be used in place"),
             Self::NotRam { partition, start, end } => write!(f, "memory {start:#x}..{end:#x} of `{partition}` is not RAM"),
             Self::NotKept { what, start, end } => write!(f, "{start:#x}..{end:#x} ({what}) is not listed as the hypervisor's"),
             Self::InterruptTwice { intid, first, second } => write!(f, "{intid} belongs to `{first}` and to `{second}`"),

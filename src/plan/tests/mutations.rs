@@ -5,6 +5,7 @@ use std::vec;
 
 use super::*;
 use crate::addr::{Ipa, IpaRange, Pa, PaRange};
+use crate::config::{FaultPolicy, Kernel, Partition, Restart};
 use crate::id::{Mpidr, Trigger, VcpuId, Vmid};
 
 /// A plan with everything in it: two partitions, one with a bus master.
@@ -178,6 +179,82 @@ fn each_change_of_the_interrupt_controller_is_seen() {
     let mut changed = plan.clone();
     changed.partitions[0].gic = of_v2.partitions[0].gic;
     assert!(check(&changed, &board, &placement()).is_err());
+}
+
+/// A partition that runs once, whose kernel and initrd lie in the bundle, beside another.
+fn once() -> (Board, Plan) {
+    let mut once = partition("once", &[0], 32 * MIB);
+    once.restart = Restart::Never;
+    once.kernel = Kernel::Image { file: file(2 * MIB, 5 * MIB + 7), text_offset: 0, image_size: 6 * MIB };
+    once.initrd = Some(file(8 * MIB, 4096));
+    let (board, outcome) = plan(&Virt::default().tree(), &manifest(vec![once, partition("other", &[1], 32 * MIB)]));
+    assert_eq!(outcome.all_errors().count(), 0);
+    (board, outcome.plan)
+}
+
+#[test]
+fn images_in_place_lie_on_the_pages_of_the_bundle() {
+    let (board, plan) = once();
+    assert_eq!(check(&plan, &board, &placement()), Ok(()));
+    let once = &plan.partitions[0];
+    assert!(once.load.iter().all(|load| load.in_place) && plan.partitions[1].load.iter().all(|load| !load.in_place));
+    let bundle = placement().bundle.start().get();
+    for load in &once.load {
+        let piece = once.memory.iter().find(|piece| piece.ipa == load.range.start()).unwrap();
+        let file = load.file.unwrap();
+        assert_eq!((piece.pa.get(), piece.size), (bundle + file.offset, file.size.next_multiple_of(4096)));
+    }
+    // The guest sees one piece of memory without a gap.
+    let mut pieces = once.memory.clone();
+    pieces.sort_by_key(|piece| piece.ipa);
+    assert!(pieces.windows(2).all(|pair| pair[0].ipa.get() + pair[0].size == pair[1].ipa.get()));
+    assert_eq!(pieces.iter().map(|piece| piece.size).sum::<u64>(), 32 * MIB);
+}
+
+#[test]
+fn what_cannot_be_used_in_place_is_copied() {
+    let shared = || partition("b", &[1], 32 * MIB);
+    let with_master = || Partition { devices: vec![master("/virtio_mmio@a000000")], ..partition("a", &[0], 32 * MIB) };
+    let at_the_end = || Partition {
+        kernel: Kernel::Image { file: file(48 * MIB - 4096, 4000), text_offset: 0, image_size: 8192 },
+        ..partition("a", &[0], 32 * MIB)
+    };
+    let cases = [vec![partition("a", &[0], 32 * MIB), shared()], vec![with_master()], vec![at_the_end()]];
+    for mut partitions in cases {
+        partitions[0].restart = Restart::Never;
+        let (board, outcome) = plan(&Virt::default().tree(), &manifest(partitions));
+        assert_eq!(outcome.all_errors().count(), 0);
+        assert!(outcome.plan.partitions[0].load.iter().all(|load| !load.in_place));
+        assert_eq!(check(&outcome.plan, &board, &placement()), Ok(()));
+    }
+}
+
+#[test]
+fn each_way_to_use_in_place_what_is_not_ones_own_is_found() {
+    const WRONG: [Mutation; 9] = [
+        ("restart allowed", |p| p.partitions[0].restart = Restart::Allowed),
+        ("restart for a fault", |p| p.partitions[0].on_fault = FaultPolicy::Restart { attempts: 1, within_ms: 1 }),
+        ("copied all the same", |p| p.partitions[0].load[0].in_place = false),
+        ("another page of the bundle", |p| in_bundle(p).pa = Pa::new(RAM + 128 * MIB + 16 * MIB)),
+        ("a page more", |p| in_bundle(p).size += 4096),
+        ("a page less", |p| in_bundle(p).size -= 4096),
+        ("a file that another partition loads", |p| p.partitions[1].load[0].file = p.partitions[0].load[0].file),
+        ("a file that it loads twice", |p| p.partitions[0].load[1].file = p.partitions[0].load[0].file),
+        ("the pages of the manifest", |p| {
+            in_bundle(p).pa = Pa::new(RAM + 176 * MIB - 4096);
+            p.partitions[0].load[0].file = Some(file(48 * MIB - 4096, 5 * MIB + 7));
+        }),
+    ];
+    fn in_bundle(plan: &mut Plan) -> &mut MemoryPlan {
+        let at = plan.partitions[0].load[0].range.start();
+        plan.partitions[0].memory.iter_mut().find(|piece| piece.ipa == at).unwrap()
+    }
+    let (board, plan) = once();
+    for (what, change) in WRONG {
+        let mut changed = plan.clone();
+        change(&mut changed);
+        assert!(check(&changed, &board, &placement()).is_err(), "{what}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use septum::config::bundle;
 use septum::devicetree::DeviceTree;
 use septum::plan::{self, Placement, Plan};
 
@@ -144,7 +145,8 @@ impl Target {
 
     fn new(packed: &Packed, machine: &Machine, tree: &[u8]) -> Result<Self> {
         let bundle_size = packed.compiled.bundle.len() as u64;
-        Ok(Self { tree: parse(tree)?, placement: packed.board.placement(machine, bundle_size)? })
+        let files_size = bundle::parse(&packed.compiled.bundle)?.files_end();
+        Ok(Self { tree: parse(tree)?, placement: packed.board.placement(machine, bundle_size, files_size)? })
     }
 }
 

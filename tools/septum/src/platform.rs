@@ -179,7 +179,7 @@ impl Board {
     ///
     /// # Errors
     /// When RAM is too small for either.
-    pub fn placement(&self, machine: &Machine, bundle_size: u64) -> Result<Placement> {
+    pub fn placement(&self, machine: &Machine, bundle_size: u64, files_size: u64) -> Result<Placement> {
         let image_end = self.load.image.saturating_add(HYPERVISOR_SIZE);
         let bundle = (self.load.ram + (machine.memory.bytes() / 2).min(INITRD_LIMIT)).max(image_end);
         // The loader's tree goes behind the bundle and must fit as well.
@@ -195,6 +195,7 @@ impl Board {
         Ok(Placement {
             hypervisor: range(self.load.image, HYPERVISOR_SIZE)?,
             bundle: range(bundle, bundle_size.max(1))?,
+            files_end: Pa::new(bundle.saturating_add(files_size)),
         })
     }
 }
@@ -236,7 +237,7 @@ mod tests {
     fn placed(memory: &str, bundle_size: u64) -> Result<(u64, u64)> {
         let board = Board::load("qemu-virt")?;
         let args = MachineArgs { memory: Some(memory.parse().unwrap()), ..MachineArgs::default() };
-        let placement = board.placement(&board.machine(&args), bundle_size)?;
+        let placement = board.placement(&board.machine(&args), bundle_size, bundle_size)?;
         Ok((placement.hypervisor.start().get(), placement.bundle.start().get()))
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use septum::config::bundle::Writer;
+use septum::config::bundle::{Sharing, Writer};
 use septum::config::{self, FileRange, Kernel, Manifest};
 
 use super::diagnostic::{At, Diagnostic};
@@ -46,6 +46,11 @@ pub fn compile(system: &System, find: Find) -> Result<Compiled, Vec<Diagnostic>>
 }
 
 fn compile_partition(partition: &Partition, files: &mut Files) -> Option<config::Partition> {
+    // What is used in place is written to by its partition.
+    files.writer.set_sharing(match partition.restart {
+        config::Restart::Allowed => Sharing::Equal,
+        config::Restart::Never => Sharing::Own,
+    });
     let kernel = compile_kernel(&partition.kernel.value, files);
     let initrd = match &partition.initrd {
         Some(name) => files.add(name).map(Some),
@@ -63,6 +68,8 @@ fn compile_partition(partition: &Partition, files: &mut Files) -> Option<config:
         devices: values(&partition.devices),
         on_fault: partition.on_fault,
         autostart: partition.autostart,
+        boot: partition.boot,
+        restart: partition.restart,
     })
 }
 

@@ -2,7 +2,9 @@
 //! Reads `[partition.NAME]`.
 
 use septum::addr::{Ipa, PAGE_SIZE, Pa};
-use septum::config::{Console, Device, DeviceTreeAt, FaultPolicy, MAX_NAME_LEN, Memory, is_valid_name};
+use septum::config::{
+    BootOrder, Console, Device, DeviceTreeAt, FaultPolicy, MAX_NAME_LEN, Memory, Restart, is_valid_name,
+};
 use septum::fault::policy::MAX_ATTEMPTS;
 use septum::id::MAX_VCPUS;
 use septum::plan::Size;
@@ -46,6 +48,19 @@ pub fn read(name: &Spanned<DeString>, value: &Value, errors: &mut Errors) -> Opt
     let on_fault = fields.get("on-fault").map_or(Some(FaultPolicy::Stop), |value| on_fault(value, errors));
     let autostart = flag(&fields, "autostart", true, errors);
 
+    let boot = fields.get("boot").map_or(Some(BootOrder::Any), |value| {
+        word(value, "boot", &[("any", BootOrder::Any), ("first", BootOrder::First)], errors)
+    });
+    let restart = fields.get("restart").map_or(Some(Restart::Allowed), |value| {
+        let restart = word(value, "restart", &[("allowed", Restart::Allowed), ("never", Restart::Never)], errors)?;
+        if restart == Restart::Never && matches!(on_fault, Some(FaultPolicy::Restart { .. })) {
+            let error = Diagnostic::new("a partition that is never restarted cannot be restarted for a fault");
+            let help = "write `on-fault = \"stop\"`, or leave `restart` out";
+            errors.push(error.at(&value.span(), "").help(help));
+        }
+        Some(restart)
+    });
+
     if errors.len() > before {
         return None;
     }
@@ -61,6 +76,8 @@ pub fn read(name: &Spanned<DeString>, value: &Value, errors: &mut Errors) -> Opt
         devices: devices?,
         on_fault: on_fault?,
         autostart: autostart?,
+        boot: boot?,
+        restart: restart?,
     })
 }
 

@@ -30,6 +30,8 @@ pub const PARTITION: Table = Table {
         "interrupts",
         "on-fault",
         "autostart",
+        "boot",
+        "restart",
     ],
 };
 /// A piece of `memory`.

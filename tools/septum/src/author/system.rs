@@ -2,7 +2,7 @@
 //! The configuration as it was written: checked one key at a time, each value with its place; files not read yet.
 
 use septum::addr::Ipa;
-use septum::config::{self, Console, Device, DeviceTreeAt, FaultPolicy, Memory};
+use septum::config::{self, BootOrder, Console, Device, DeviceTreeAt, FaultPolicy, Memory, Restart};
 use septum::id::{CpuId, PartitionId};
 use septum::plan::{Key, Place};
 
@@ -50,6 +50,10 @@ pub struct Partition {
     pub on_fault: FaultPolicy,
     /// `autostart`.
     pub autostart: bool,
+    /// `boot`.
+    pub boot: BootOrder,
+    /// `restart`.
+    pub restart: Restart,
 }
 
 /// `kernel`.
