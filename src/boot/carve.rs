@@ -103,7 +103,7 @@ pub fn carve(parts: Parts) -> Result<&'static PerCpu, Refusal> {
 
 /// Tells whether a CPU serves a partition that is to begin before the others.
 fn is_first(cpu: &PerCpu) -> bool {
-    cpu.role.get().is_some_and(|role| role.partition.plan.boot == BootOrder::First)
+    cpu.role().is_some_and(|role| role.partition.plan.boot == BootOrder::First)
 }
 
 /// Starts the partitions that are to begin first, as their CPUs come up. One whose CPU is this one begins when this one is
