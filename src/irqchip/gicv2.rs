@@ -47,8 +47,8 @@ impl GicV2 {
         Self { distributor, interface: interface.start(), deactivate, hypervisor, maintenance, spi_words }
     }
 
-    pub(super) fn interfaces(&self) -> (Pa, Pa) {
-        (self.interface, self.hypervisor)
+    pub(super) fn interfaces(&self) -> (Pa, Pa, Pa) {
+        (self.interface, self.deactivate, self.hypervisor)
     }
 
     pub(super) fn distributor(&self) -> Bank {
@@ -146,7 +146,7 @@ impl GicV2 {
 
     #[inline(always)]
     pub(super) fn free_lrs(&self) -> u32 {
-        read32(self.hypervisor, GICH_ELRSR)
+        free_lrs(self.hypervisor)
     }
 
     pub(super) fn vmcr(&self) -> u32 {
@@ -165,4 +165,14 @@ impl GicV2 {
         write32(self.hypervisor, GICH_VMCR, 0);
         write32(self.hypervisor, GICH_APR, 0);
     }
+}
+
+#[inline(always)]
+pub(super) fn free_lrs(gich: Pa) -> u32 {
+    read32(gich, GICH_ELRSR)
+}
+
+#[inline(always)]
+pub(super) fn write_first_lr(gich: Pa, lr: Lr) {
+    write32(gich, GICH_LR, lr.to_v2());
 }

@@ -171,6 +171,18 @@ pub fn are_free_v3(lrs: u32) -> bool {
     lrs & !gicv3::free_lrs() == 0
 }
 
+/// Tells whether these list registers of the calling CPU are free, where GICH is at `gich`.
+#[inline(always)]
+pub fn are_free_v2(gich: Pa, lrs: u32) -> bool {
+    lrs & !gicv2::free_lrs(gich) == 0
+}
+
+/// Writes the first list register, where GICH is at `gich`.
+#[inline(always)]
+pub fn write_first_lr_v2(gich: Pa, lr: Lr) {
+    gicv2::write_first_lr(gich, lr);
+}
+
 /// Writes the first list register, where the interrupt controller is known to be a GICv3.
 #[inline(always)]
 pub fn write_first_lr_v3(lr: Lr) {
@@ -185,8 +197,8 @@ pub fn model() -> Option<Model> {
     })
 }
 
-/// Returns where GICC and GICH are, with GICv2.
-pub fn memory_mapped_interfaces() -> Option<(Pa, Pa)> {
+/// Returns where GICC, GICC_DIR and GICH are, with GICv2.
+pub fn memory_mapped_interfaces() -> Option<(Pa, Pa, Pa)> {
     match CHIP.get()? {
         Chip::V2(chip) => Some(chip.interfaces()),
         Chip::V3(_) => None,

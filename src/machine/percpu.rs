@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use super::partition::Partition;
 use super::prepare::Preparation;
-use crate::addr::{Ipa, IpaRange, Va};
+use crate::addr::{Ipa, IpaRange, Pa, Va};
 use crate::arch::cpu::Features;
 use crate::arch::mmu::Window;
 use crate::exit::{ExitCounters, ExitReason};
@@ -115,6 +115,8 @@ pub struct Hot {
     spi_words: AtomicU32,
     /// The physical CPU interface and the virtual one's control, with GICv2.
     gicc: AtomicU64,
+    /// GICC_DIR.
+    gicc_dir: AtomicU64,
     gich: AtomicU64,
 }
 
@@ -131,6 +133,8 @@ impl Hot {
     pub const GROUPS: usize = offset_of!(Self, groups);
     /// ... GICC.
     pub const GICC: usize = offset_of!(Self, gicc);
+    /// ... GICC_DIR.
+    pub const GICC_DIR: usize = offset_of!(Self, gicc_dir);
     /// ... GICH.
     pub const GICH: usize = offset_of!(Self, gich);
 }
@@ -200,6 +204,7 @@ impl PerCpu {
                 groups: AtomicPtr::new((&raw const NO_GROUPS).cast_mut()),
                 spi_words: AtomicU32::new(0),
                 gicc: AtomicU64::new(0),
+                gicc_dir: AtomicU64::new(0),
                 gich: AtomicU64::new(0),
             },
             stack_top,
@@ -230,8 +235,9 @@ impl PerCpu {
             self.hot.spi_words.store(way.spi_words, Ordering::Relaxed);
             self.hot.groups.store(way.groups.cast_mut(), Ordering::Relaxed);
         }
-        if let Some((gicc, gich)) = irqchip::memory_mapped_interfaces() {
+        if let Some((gicc, gicc_dir, gich)) = irqchip::memory_mapped_interfaces() {
             self.hot.gicc.store(gicc.get(), Ordering::Relaxed);
+            self.hot.gicc_dir.store(gicc_dir.get(), Ordering::Relaxed);
             self.hot.gich.store(gich.get(), Ordering::Relaxed);
         }
     }
@@ -241,6 +247,12 @@ impl PerCpu {
     pub fn role(&self) -> Option<&Role> {
         // SAFETY: it was written by the boot CPU before any other CPU ran, and never since (see `dedicate`).
         unsafe { &*self.role.get() }.as_ref()
+    }
+
+    /// Returns where GICH is, with GICv2.
+    #[inline(always)]
+    pub fn gich(&self) -> Pa {
+        Pa::new(self.hot.gich.load(Ordering::Relaxed))
     }
 
     /// Makes this the calling CPU's data.

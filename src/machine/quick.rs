@@ -11,11 +11,13 @@ use super::{exit, interrupts};
 use crate::arch::vectors::Frame;
 use crate::exit::{Direction, ExitReason};
 use crate::irqchip;
-use crate::mmio::{self, Plain, SystemRegister};
+use crate::mmio::{self, Plain, SystemRegister, Width};
 use crate::psci::{self, Glance, ReturnCode};
-use crate::vgic::{Quick, Sgi, Unfinished};
+use crate::vgic::{Model, Quick, Sgi, Unfinished};
 use crate::{read_sysreg, write_sysreg};
 
+/// GICv2's GICD_SGIR.
+const GICD_SGIR: u64 = 0xf00;
 const ICC_SGI1R_EL1: SystemRegister = SystemRegister::new(3, 0, 12, 11, 5);
 
 /// HVC from AArch64. A call that is answered here touches nothing but x0 and a counter.
@@ -52,6 +54,9 @@ pub extern "C" fn data_abort(frame: &mut Frame, esr: u64) {
     }
     let value = frame.get(register) as u32;
     let written = if let Some(offset) = role.distributor.offset(ipa) {
+        if offset == GICD_SGIR {
+            return sgir(frame, esr);
+        }
         vgic.write_quickly(role.vcpu, &mut hardware, offset, width, value)
     } else if let Some(offset) = role.redistributors.offset(ipa) {
         vgic.write_redistributor_quickly(role.vcpu, &mut hardware, offset, width, value)
@@ -63,6 +68,33 @@ pub extern "C" fn data_abort(frame: &mut Frame, esr: u64) {
         Quick::Not => exit::synchronous(frame, esr),
         Quick::Unfinished(unfinished) => finish(this_cpu, unfinished, esr),
     }
+}
+
+/// A write to where GICv2 has GICD_SGIR.
+#[inline(never)]
+fn sgir(frame: &mut Frame, esr: u64) {
+    let this_cpu = PerCpu::current();
+    let (Some(plain), Some(role)) = (mmio::decode_plain(esr), this_cpu.role()) else {
+        return exit::synchronous(frame, esr);
+    };
+    if plain.width != Width::Word || role.partition.vgic.model() != Model::V2 {
+        return exit::synchronous(frame, esr);
+    }
+    // SAFETY: an exit handler of this CPU, the only one alive.
+    let local = unsafe { this_cpu.local() };
+    let gich = this_cpu.gich();
+    let signal = |vcpu| match role.partition.signal(vcpu) {
+        0 => {}
+        value => irqchip::signal(value),
+    };
+    let value = frame.get(plain.register) as u32;
+    let free = |lrs| irqchip::are_free_v2(gich, lrs);
+    match role.partition.vgic.send_sgir_quickly(&local.interface, value, signal, free) {
+        Sgi::Sent => {}
+        Sgi::Own(lr) => irqchip::write_first_lr_v2(gich, lr),
+        Sgi::Latched => return take_own_sgi(this_cpu, esr),
+    }
+    done(this_cpu, ExitReason::Sgi, esr);
 }
 
 /// An MSR, MRS or system instruction that moves none of x19 to x29.

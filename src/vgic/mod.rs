@@ -124,13 +124,14 @@ pub struct Vgic {
     vcpus: Box<[Vcpu]>,
 }
 
-/// What is one vCPU's, but visible to the others.
+/// What is one vCPU's, but visible to the others. The vectors know how the first two stand (`short_way`).
+#[repr(C)]
 struct Vcpu {
-    cpu: CpuId,
     /// SGIs and PPIs.
     bank: Bank,
     /// GICv2: for each SGI the CPU interfaces it is pending from.
     sources: [AtomicU8; 16],
+    cpu: CpuId,
     /// Whether it was kicked and has not looked since.
     attention: AtomicBool,
     /// GICR_WAKER.ProcessorSleep.

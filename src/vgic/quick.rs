@@ -237,6 +237,51 @@ impl Vgic {
         }
         own
     }
+
+    /// Sends the SGI of a write to GICD_SGIR, as [`Self::send_sgi_quickly`] does those of GICv3.
+    #[inline(always)]
+    pub fn send_sgir_quickly(
+        &self,
+        cpu: &CpuInterface,
+        value: u32,
+        signal: impl Fn(VcpuId),
+        all_free: impl FnOnce(u32) -> bool,
+    ) -> Sgi {
+        let (me, intid) = (cpu.mask(), value & 0xf);
+        let targets = self.sgir_targets(me, value);
+        let latched = 1 << intid;
+        if targets == me.bits()
+            && let Some(shared) = self.vcpu(cpu.vcpu())
+            && let Some(source) = shared.sources.get(intid as usize)
+        {
+            let bank = &shared.bank;
+            let lr = bank.irq(intid).template();
+            let free = cpu.lrs_for_sgi();
+            let ready = bank.latch.load(SeqCst) & SGIS == 0
+                && source.load(SeqCst) == 0
+                && bank.active.load(SeqCst) & latched == 0
+                && self.groups.load(SeqCst) >> lr.group() & 1 == 1
+                && free != 0
+                && all_free(free);
+            if ready {
+                return Sgi::Own(lr.with_source(cpu.vcpu().get().into()).pending());
+            }
+        }
+        let mut own = Sgi::Sent;
+        for target in bits(targets) {
+            let Some(shared) = self.vcpus.get(target as usize) else { continue };
+            let Some(source) = shared.sources.get(intid as usize) else { continue };
+            // A sender notes itself first and latches then; who takes it may have taken another's by then.
+            source.fetch_or(me.bits() as u8, SeqCst);
+            shared.bank.latch.fetch_or(latched, SeqCst);
+            if me.bits() >> target & 1 == 1 {
+                own = Sgi::Latched;
+            } else {
+                signal(VcpuId::new(target as u8));
+            }
+        }
+        own
+    }
 }
 
 /// How far the quick way of sending SGIs came.

@@ -61,21 +61,25 @@ impl Vgic {
 
     /// Makes the SGI of a write to GICD_SGIR pending (Arm IHI 0048, 4.3.15), and returns the running vCPUs that must look.
     pub(super) fn sgir(&self, me: VcpuId, value: u32) -> VcpuMask {
-        let myself = VcpuMask::of(me).bits();
-        let targets = match value >> 24 & 3 {
-            0 => value >> 16 & 0xff & self.all,
-            1 => self.all & !myself,
-            2 => myself,
-            _ => 0,
-        };
-        let intid = value & 0xf;
+        let targets = self.sgir_targets(VcpuMask::of(me), value);
         for vcpu in VcpuMask::new(targets).iter() {
             // A sender notes itself first and latches then.
-            if let Some(source) = self.vcpu(vcpu).and_then(|shared| shared.sources.get(intid as usize)) {
-                source.fetch_or(myself as u8, SeqCst);
+            if let Some(source) = self.vcpu(vcpu).and_then(|shared| shared.sources.get(value as usize & 0xf)) {
+                source.fetch_or(VcpuMask::of(me).bits() as u8, SeqCst);
             }
         }
-        self.pend_sgis(targets, intid, |_| true)
+        self.pend_sgis(targets, value & 0xf, |_| true)
+    }
+
+    /// Returns the vCPUs that a write to GICD_SGIR names.
+    #[inline(always)]
+    pub(super) fn sgir_targets(&self, me: VcpuMask, value: u32) -> u32 {
+        match value >> 24 & 3 {
+            0 => value >> 16 & 0xff & self.all,
+            1 => self.all & !me.bits(),
+            2 => me.bits(),
+            _ => 0,
+        }
     }
 
     /// Makes an SGI pending at the vCPUs where it is `meant`, and returns those that run and must look. With GICv3 who has

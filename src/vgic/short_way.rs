@@ -7,8 +7,8 @@
 use core::mem::{offset_of, size_of};
 use core::sync::atomic::AtomicU32;
 
-use super::Vgic;
 use super::bank::{Bank, Irq};
+use super::{Vcpu, Vgic};
 use crate::id::VcpuId;
 
 /// Bytes from the bank of a word to that of the next.
@@ -25,6 +25,9 @@ pub const LATCH: usize = offset_of!(Bank, latch);
 pub const ENABLE: usize = offset_of!(Bank, enable);
 /// ... to which are active.
 pub const ACTIVE: usize = offset_of!(Bank, active);
+
+/// Bytes from a vCPU's own bank to the sources of its pending SGIs, one byte each, with GICv2.
+pub const SOURCES: usize = offset_of!(Vcpu, sources) - offset_of!(Vcpu, bank);
 
 const _: () = assert!(size_of::<Irq>() == 16 && offset_of!(Irq, template) == 0);
 const _: () = assert!(LATCH == ENABLE + 4);
