@@ -3,7 +3,7 @@
 //! Non-secure side. All interrupts are in the one group that this side controls.
 
 use super::bank::Bank;
-use super::{GUEST_SGI, InitError, KICK, Port, read32, write32};
+use super::{Frames, GUEST_SGI, InitError, KICK, Port, read32, write32};
 use crate::addr::{Pa, PaRange};
 use crate::arch::sysreg::dsb_ishst;
 use crate::id::{Intid, Mpidr};
@@ -47,8 +47,8 @@ impl GicV2 {
         Self { distributor, interface: interface.start(), deactivate, hypervisor, maintenance, spi_words }
     }
 
-    pub(super) fn interfaces(&self) -> (Pa, Pa, Pa) {
-        (self.interface, self.deactivate, self.hypervisor)
+    pub(super) fn frames(&self) -> Frames {
+        Frames { gicd: self.distributor, gicc: self.interface, gicc_dir: self.deactivate, gich: self.hypervisor }
     }
 
     pub(super) fn distributor(&self) -> Bank {
@@ -116,8 +116,7 @@ impl GicV2 {
 
     #[inline(always)]
     pub(super) fn signal(&self, value: u64) {
-        dsb_ishst(); // the mail is visible before the interrupt
-        write32(self.distributor, GICD_SGIR, value as u32);
+        signal(self.distributor, value);
     }
 
     pub(super) fn route(&self, intid: Intid, target: u64) {
@@ -165,6 +164,12 @@ impl GicV2 {
         write32(self.hypervisor, GICH_VMCR, 0);
         write32(self.hypervisor, GICH_APR, 0);
     }
+}
+
+#[inline(always)]
+pub(super) fn signal(gicd: Pa, value: u64) {
+    dsb_ishst(); // the mail is visible before the interrupt
+    write32(gicd, GICD_SGIR, value as u32);
 }
 
 #[inline(always)]

@@ -171,6 +171,12 @@ pub fn are_free_v3(lrs: u32) -> bool {
     lrs & !gicv3::free_lrs() == 0
 }
 
+/// As [`signal`], where GICv2's distributor is at `gicd`.
+#[inline(always)]
+pub fn signal_v2(gicd: Pa, value: u64) {
+    gicv2::signal(gicd, value);
+}
+
 /// Tells whether these list registers of the calling CPU are free, where GICH is at `gich`.
 #[inline(always)]
 pub fn are_free_v2(gich: Pa, lrs: u32) -> bool {
@@ -197,10 +203,23 @@ pub fn model() -> Option<Model> {
     })
 }
 
-/// Returns where GICC, GICC_DIR and GICH are, with GICv2.
-pub fn memory_mapped_interfaces() -> Option<(Pa, Pa, Pa)> {
+/// Where GICv2's frames are.
+#[derive(Clone, Copy, Debug)]
+pub struct Frames {
+    /// GICD.
+    pub gicd: Pa,
+    /// GICC.
+    pub gicc: Pa,
+    /// GICC_DIR.
+    pub gicc_dir: Pa,
+    /// GICH.
+    pub gich: Pa,
+}
+
+/// Returns where the frames are, with GICv2.
+pub fn frames() -> Option<Frames> {
     match CHIP.get()? {
-        Chip::V2(chip) => Some(chip.interfaces()),
+        Chip::V2(chip) => Some(chip.frames()),
         Chip::V3(_) => None,
     }
 }

@@ -113,7 +113,8 @@ pub struct Hot {
     groups: AtomicPtr<AtomicU32>,
     /// The words of SPIs.
     spi_words: AtomicU32,
-    /// The physical CPU interface and the virtual one's control, with GICv2.
+    /// The frames of a GICv2.
+    gicd: AtomicU64,
     gicc: AtomicU64,
     /// GICC_DIR.
     gicc_dir: AtomicU64,
@@ -203,6 +204,7 @@ impl PerCpu {
                 spis: AtomicPtr::default(),
                 groups: AtomicPtr::new((&raw const NO_GROUPS).cast_mut()),
                 spi_words: AtomicU32::new(0),
+                gicd: AtomicU64::new(0),
                 gicc: AtomicU64::new(0),
                 gicc_dir: AtomicU64::new(0),
                 gich: AtomicU64::new(0),
@@ -235,10 +237,11 @@ impl PerCpu {
             self.hot.spi_words.store(way.spi_words, Ordering::Relaxed);
             self.hot.groups.store(way.groups.cast_mut(), Ordering::Relaxed);
         }
-        if let Some((gicc, gicc_dir, gich)) = irqchip::memory_mapped_interfaces() {
-            self.hot.gicc.store(gicc.get(), Ordering::Relaxed);
-            self.hot.gicc_dir.store(gicc_dir.get(), Ordering::Relaxed);
-            self.hot.gich.store(gich.get(), Ordering::Relaxed);
+        if let Some(frames) = irqchip::frames() {
+            self.hot.gicd.store(frames.gicd.get(), Ordering::Relaxed);
+            self.hot.gicc.store(frames.gicc.get(), Ordering::Relaxed);
+            self.hot.gicc_dir.store(frames.gicc_dir.get(), Ordering::Relaxed);
+            self.hot.gich.store(frames.gich.get(), Ordering::Relaxed);
         }
     }
 
@@ -247,6 +250,12 @@ impl PerCpu {
     pub fn role(&self) -> Option<&Role> {
         // SAFETY: it was written by the boot CPU before any other CPU ran, and never since (see `dedicate`).
         unsafe { &*self.role.get() }.as_ref()
+    }
+
+    /// Returns where GICD is, with GICv2.
+    #[inline(always)]
+    pub fn gicd(&self) -> Pa {
+        Pa::new(self.hot.gicd.load(Ordering::Relaxed))
     }
 
     /// Returns where GICH is, with GICv2.

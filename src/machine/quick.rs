@@ -11,9 +11,9 @@ use super::{exit, interrupts};
 use crate::arch::vectors::Frame;
 use crate::exit::{Direction, ExitReason};
 use crate::irqchip;
-use crate::mmio::{self, Plain, SystemRegister, Width};
+use crate::mmio::{self, Plain, SystemRegister};
 use crate::psci::{self, Glance, ReturnCode};
-use crate::vgic::{Model, Quick, Sgi, Unfinished};
+use crate::vgic::{Quick, Sgi, Unfinished};
 use crate::{read_sysreg, write_sysreg};
 
 /// GICv2's GICD_SGIR.
@@ -55,7 +55,7 @@ pub extern "C" fn data_abort(frame: &mut Frame, esr: u64) {
     let value = frame.get(register) as u32;
     let written = if let Some(offset) = role.distributor.offset(ipa) {
         if offset == GICD_SGIR {
-            return sgir(frame, esr);
+            return sgir(frame, esr, this_cpu, value);
         }
         vgic.write_quickly(role.vcpu, &mut hardware, offset, width, value)
     } else if let Some(offset) = role.redistributors.offset(ipa) {
@@ -70,24 +70,19 @@ pub extern "C" fn data_abort(frame: &mut Frame, esr: u64) {
     }
 }
 
-/// A write to where GICv2 has GICD_SGIR.
+/// A plain write to where GICv2 has GICD_SGIR.
 #[inline(never)]
-fn sgir(frame: &mut Frame, esr: u64) {
-    let this_cpu = PerCpu::current();
-    let (Some(plain), Some(role)) = (mmio::decode_plain(esr), this_cpu.role()) else {
+fn sgir(frame: &mut Frame, esr: u64, this_cpu: &'static PerCpu, value: u32) {
+    let Some(role) = this_cpu.role().filter(|role| role.redistributors.is_none() && mmio::is_word(esr)) else {
         return exit::synchronous(frame, esr);
     };
-    if plain.width != Width::Word || role.partition.vgic.model() != Model::V2 {
-        return exit::synchronous(frame, esr);
-    }
     // SAFETY: an exit handler of this CPU, the only one alive.
     let local = unsafe { this_cpu.local() };
-    let gich = this_cpu.gich();
+    let (gicd, gich) = (this_cpu.gicd(), this_cpu.gich());
     let signal = |vcpu| match role.partition.signal(vcpu) {
         0 => {}
-        value => irqchip::signal(value),
+        value => irqchip::signal_v2(gicd, value),
     };
-    let value = frame.get(plain.register) as u32;
     let free = |lrs| irqchip::are_free_v2(gich, lrs);
     match role.partition.vgic.send_sgir_quickly(&local.interface, value, signal, free) {
         Sgi::Sent => {}

@@ -245,9 +245,15 @@ pub fn decode_plain(esr: u64) -> Option<Plain> {
     }
     Some(Plain {
         direction: abort_direction(esr),
-        width: if esr & (1 << 23) == 0 { Width::Byte } else { Width::Word },
+        width: if is_word(esr) { Width::Word } else { Width::Byte },
         register: byte(esr >> 16) & 0x1f,
     })
+}
+
+/// Tells whether a plain access is of 4 bytes.
+#[inline(always)]
+pub const fn is_word(esr: u64) -> bool {
+    esr & 1 << 23 != 0
 }
 
 /// Decodes an instruction abort from a lower exception level (EC 0x20).
