@@ -156,7 +156,7 @@ mod tests {
     use std::vec::Vec;
 
     use crate::addr::IpaRange;
-    use crate::config::{BootOrder, FaultPolicy, FileRange, Restart};
+    use crate::config::{BootOrder, Delivery, FaultPolicy, FileRange, Restart};
     use crate::id::{PartitionId, Vmid};
     use crate::plan::{GuestGic, LoadPlan, MemoryPlan, TreePlan};
 
@@ -180,6 +180,7 @@ mod tests {
             memory: pieces.collect(),
             mappings: Vec::new(),
             interrupts: Vec::new(),
+            delivery: Delivery::Virtual,
             devices: Vec::new(),
             gic: GuestGic::V3 { distributor: nowhere, redistributors: nowhere },
             console: None,

@@ -34,8 +34,7 @@ pub struct Manifest {
 pub struct Hypervisor {
     /// The console UART: path, alias or label; `None` is /chosen's stdout-path.
     pub uart: Option<String>,
-    /// The housekeeping CPU: it drives the UART, formats the log and times out stops. `None` is the lowest CPU of the
-    /// last partition of the file.
+    /// The housekeeping CPU: it drives the UART, formats the log and times out stops. `None` lets the planner choose.
     pub cpu: Option<CpuId>,
     /// What is printed.
     pub log: LogLevel,
@@ -97,6 +96,8 @@ pub struct Partition {
     pub console: Console,
     /// Devices passed through.
     pub devices: Vec<Device>,
+    /// How its interrupts arrive.
+    pub delivery: Delivery,
     /// What happens when the guest cannot go on.
     pub on_fault: FaultPolicy,
     /// Whether it is started at boot or waits for `start`.
@@ -198,6 +199,15 @@ pub enum Console {
         /// Its address; `None` is where the board's own console is.
         ipa: Option<Ipa>,
     },
+}
+
+/// `interrupts`: how a guest's interrupts arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Delivery {
+    /// At EL2, which puts them into list registers: one exit for each.
+    Virtual,
+    /// At the guest itself, with no exit.
+    Direct,
 }
 
 /// A device passed through.

@@ -186,6 +186,28 @@ impl<'a> Node<'a> {
         Err(ReadError::TooManyEntries { path: self.path(), property: "interrupt-map" })
     }
 
+    /// Returns what this node's `interrupt-map` leads to, entry by entry, as far as it can be read: all interrupts that
+    /// anything behind it may raise. Entries that lead to another map are that map's.
+    pub fn interrupt_map(self) -> Vec<Interrupt<'a>> {
+        let mut found = Vec::new();
+        let cells = self.map_address_cells(2).ok().zip(self.interrupt_cells().ok());
+        let (Some(map), Some((address_cells, interrupt_cells))) = (self.property("interrupt-map"), cells) else {
+            return found;
+        };
+        let mut cells = map.cells();
+        while cells.len() != 0 && found.len() < MAX_ENTRIES {
+            let key = Cells::take(&mut cells, address_cells).and(Cells::take(&mut cells, interrupt_cells));
+            let at = key.and(cells.next()).and_then(|phandle| self.tree().by_phandle(phandle));
+            let Some(at) = at else { break };
+            let Ok(address) = at.map_address_cells(0) else { break };
+            let Ok(count) = at.interrupt_cells() else { break };
+            let specifier = Cells::take(&mut cells, address).and(Cells::take(&mut cells, count));
+            let Some(specifier) = specifier else { break };
+            found.push(Interrupt { controller: at, specifier });
+        }
+        found
+    }
+
     /// Returns the first cells of `reg`; 0 where there is none.
     fn unit_address(self, count: u32) -> Cells {
         let mut reg = self.property("reg").into_iter().flat_map(Property::cells);

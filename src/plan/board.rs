@@ -120,6 +120,37 @@ pub struct Gic {
     pub maintenance: Intid,
     /// What sits below it: ITS, v2m frames.
     pub children: Vec<GicChild>,
+    /// The SPIs that some node of the tree names, enabled or not, ascending: all others are nobody's, as far as the tree
+    /// knows.
+    pub named: Vec<Intid>,
+    /// What its registers say and the tree does not.
+    pub facts: GicFacts,
+}
+
+/// What the registers of a GIC say and a device tree does not. The firmware reads them; on the PC the platform's facts
+/// stand in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GicFacts {
+    /// Whose Group 0 is.
+    pub security: Security,
+    /// The number of its interrupt ids, GICD_TYPER.ITLinesNumber: a multiple of 32, at most 1020.
+    pub intid_limit: u32,
+}
+
+impl GicFacts {
+    /// Nothing is known.
+    pub const UNKNOWN: Self = Self { security: Security::Unknown, intid_limit: 1020 };
+}
+
+/// The security states of a GIC (GICD_CTLR.DS).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    /// Nobody has said.
+    Unknown,
+    /// One (DS = 1): both interrupt groups are the hypervisor's.
+    One,
+    /// Two (DS = 0): Group 0 is the secure firmware's.
+    Two,
 }
 
 /// The architecture of a GIC and where its parts are.

@@ -3,8 +3,10 @@
 //! one that fails is refused with all that was found, and the others are carved without it.
 
 mod cpus;
+mod delivery;
 mod devices;
 mod draft;
+mod housekeeping;
 mod images;
 mod in_place;
 mod layout;
@@ -21,7 +23,7 @@ use super::types::{HypervisorRange, Outcome, PartitionPlan, Placement, Plan, Ref
 use crate::addr::{PAGE_SIZE, PaRange};
 use crate::config::{FileRange, Manifest};
 use crate::devicetree::DeviceTree;
-use crate::id::{CpuId, MAX_PARTITIONS, PartitionId};
+use crate::id::{MAX_PARTITIONS, PartitionId};
 use draft::Draft;
 
 /// Where guest-physical addresses end: what a 4-level stage 2 can map.
@@ -61,6 +63,7 @@ pub fn build(manifest: &Manifest, board: &Board, tree: &DeviceTree, placement: &
     let mut drafts: Vec<Draft<'_>> = specs.map(|(spec, id)| Draft::new(PartitionId::new(id), spec)).collect();
     for draft in &mut drafts {
         cpus::check(draft, &context);
+        delivery::check(draft, &context);
         devices::resolve(draft, &context);
         memory::check(draft, &context);
     }
@@ -69,6 +72,7 @@ pub fn build(manifest: &Manifest, board: &Board, tree: &DeviceTree, placement: &
     pages::compare(&mut drafts, &context);
     devices::compare(&mut drafts);
     memory::compare(&mut drafts);
+    delivery::give_spares(&mut drafts, &context);
     let carved = carve(&mut drafts, &context);
     finish(manifest, context, drafts, carved, errors)
 }
@@ -152,23 +156,6 @@ fn no_name_twice(drafts: &mut [Draft<'_>]) {
     });
 }
 
-/// Chooses the housekeeping CPU: the one that was asked for, else the lowest of the last partition.
-fn housekeeping(manifest: &Manifest, board: &Board, partitions: &[PartitionPlan]) -> (CpuId, Option<PlanError>) {
-    let usable = |id: CpuId| board.cpu(id).is_some_and(|cpu| cpu.enabled);
-    let of_last = partitions.iter().rev().flat_map(|partition| partition.vcpus.iter().map(|vcpu| vcpu.cpu).min());
-    let any = board.cpus.iter().filter(|cpu| cpu.enabled).map(|cpu| cpu.id);
-    let fallback = of_last.chain(any).next().unwrap_or_default();
-    match manifest.hypervisor.cpu {
-        Some(cpu) if usable(cpu) => (cpu, None),
-        Some(cpu) => {
-            let at = Place { partition: None, key: Key::HousekeepingCpu };
-            let problem = Problem::NoHousekeepingCpu { cpu, cpu_count: board.cpus.len() };
-            (fallback, Some(PlanError { at, other: None, problem }))
-        }
-        None => (fallback, None),
-    }
-}
-
 fn finish(
     manifest: &Manifest,
     context: Context<'_>,
@@ -176,7 +163,7 @@ fn finish(
     partitions: Vec<PartitionPlan>,
     errors: Vec<PlanError>,
 ) -> Outcome {
-    let (housekeeping, replaced) = housekeeping(manifest, context.board, &partitions);
+    let (housekeeping, replaced) = housekeeping::choose(manifest, context.board, &partitions);
     let refused = drafts.into_iter().filter(|draft| !draft.is_sound());
     Outcome {
         refused: refused

@@ -38,6 +38,8 @@ pub enum Key {
     DeviceTree,
     /// `console`.
     Console,
+    /// `interrupts`.
+    Interrupts,
     /// `devices`.
     Device(usize),
 }
@@ -56,6 +58,28 @@ pub struct PlanError {
 impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.problem.fmt(f)
+    }
+}
+
+/// Why interrupts cannot arrive at a guest directly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotDirect {
+    /// The board has a GICv2.
+    GicV2,
+    /// The GIC has two security states.
+    TwoSecurityStates,
+    /// Nobody has said how many security states the GIC has.
+    UnknownSecurity,
+}
+
+impl fmt::Display for NotDirect {
+    #[rustfmt::skip]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::GicV2 => "the board has a GICv2, and a guest that has its CPU interface can turn the hypervisor's own interrupts off",
+            Self::TwoSecurityStates => "the board's GIC has two security states (GICD_CTLR.DS = 0): Group 0 is the secure firmware's, so that the hypervisor has no interrupt of its own that would not arrive at the guest too",
+            Self::UnknownSecurity => "it is not known whether the board's GIC has a single security state (GICD_CTLR.DS = 1; `gic-security` in its board.toml)",
+        })
     }
 }
 
@@ -79,6 +103,10 @@ pub enum Problem {
     CpuDisabled { partition: String, cpu: CpuId, path: String },
     /// More vCPUs than the interrupt controller or the hypervisor can serve.
     TooManyVcpus { partition: String, count: usize, limit: usize, limited_by: &'static str },
+    /// Interrupts cannot arrive at a guest directly on this board.
+    DirectImpossible { partition: String, why: NotDirect },
+    /// Every interrupt of the board is some device's, so that none is left for an emulated console.
+    NoSpareInterrupt { partition: String },
     /// A partition has no memory, or a piece of size 0.
     NoMemory { partition: String },
     /// A size or an address is no multiple of what it must be.
@@ -277,6 +305,11 @@ impl fmt::Display for Problem {
                     give it {supplier} too, or remove {device}"),
             Self::DmaRanges { partition, device, bus } =>
                 write!(f, "partition `{partition}` cannot have {device}: its bus {bus} translates DMA addresses (`dma-ranges`) in more than one step; remove it from `devices`"),
+            Self::DirectImpossible { partition, why } =>
+                write!(f, "partition `{partition}` cannot have `interrupts = \"direct\"`: {why}; write \"virtual\": every interrupt then takes one exit"),
+            Self::NoSpareInterrupt { partition } =>
+                write!(f, "partition `{partition}`: its emulated console needs an interrupt that no device of the board has, and there is none; \
+                    write console = \"none\", or interrupts = \"virtual\""),
             Self::ConsoleWithoutAddress { partition } =>
                 write!(f, "partition `{partition}`: the board's device tree names no console UART, so the emulated one has no address; \
                     write console = {{ ipa = ... }} or console = \"none\""),

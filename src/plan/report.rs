@@ -9,6 +9,7 @@ use core::fmt;
 use super::board::Board;
 use super::types::{Dma, DmaQuiesce, GuestGic, PartitionPlan, Plan, Reach};
 use super::units::{Count, Size};
+use crate::config::Delivery;
 use crate::id::Intid;
 
 /// A plan that shows itself as a table.
@@ -77,10 +78,14 @@ impl Report<'_> {
         }
         line(f, "entry", format_args!("{}", partition.entry))?;
         gic(f, partition)?;
+        if partition.delivery == Delivery::Direct {
+            line(f, "interrupts", format_args!("direct: they arrive at the guest with no exit"))?;
+        }
         match partition.console {
             Some(console) => {
                 let place = span(console.range.start().get(), console.range.size());
-                line(f, "console", format_args!("{place} PL011, emulated, {}", console.intid))?;
+                let spare = if partition.spare_interrupt().is_some() { ", a spare one of the board" } else { "" };
+                line(f, "console", format_args!("{place} PL011, emulated, {}{spare}", console.intid))?;
             }
             None => line(f, "console", format_args!("none"))?,
         }
@@ -89,6 +94,20 @@ impl Report<'_> {
 
     fn hypervisor(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "hypervisor (housekeeping on CPU {})", self.plan.housekeeping.get())?;
+        let keeper = self.plan.partitions.iter().find(|partition| {
+            partition.delivery == Delivery::Direct
+                && partition.vcpus.iter().any(|vcpu| vcpu.cpu == self.plan.housekeeping)
+        });
+        if let Some(keeper) = keeper {
+            line(
+                f,
+                "notice",
+                format_args!(
+                    "`{}` has exits for housekeeping on this CPU, although its interrupts are direct",
+                    keeper.name
+                ),
+            )?;
+        }
         let mut kept: Vec<_> = self.plan.hypervisor.iter().collect();
         crate::order::sort_by_key(&mut kept, |kept| kept.range);
         for kept in kept {

@@ -8,8 +8,8 @@ use std::format;
 use super::Placement;
 use crate::addr::{Pa, PaRange};
 use crate::config::{
-    BootOrder, Console, Device, DeviceTreeAt, FaultPolicy, FileRange, Hypervisor, Kernel, LogLevel, Manifest, Memory,
-    OnPanic, Partition, Restart, WhenAllOff,
+    BootOrder, Console, Delivery, Device, DeviceTreeAt, FaultPolicy, FileRange, Hypervisor, Kernel, LogLevel, Manifest,
+    Memory, OnPanic, Partition, Restart, WhenAllOff,
 };
 use crate::devicetree::{DeviceTree, TreeWriter};
 use crate::id::CpuId;
@@ -214,11 +214,17 @@ pub(crate) fn partition(name: &str, cpus: &[u8], size: u64) -> Partition {
         cmdline: String::from("console=ttyAMA0"),
         console: Console::Virtual { ipa: None },
         devices: Vec::new(),
+        delivery: Delivery::Virtual,
         on_fault: FaultPolicy::Stop,
         autostart: true,
         boot: BootOrder::Any,
         restart: Restart::Allowed,
     }
+}
+
+/// A partition whose interrupts arrive directly.
+pub(crate) fn direct(name: &str, cpus: &[u8], size: u64) -> Partition {
+    Partition { delivery: Delivery::Direct, ..partition(name, cpus, size) }
 }
 
 pub(crate) fn manifest(partitions: Vec<Partition>) -> Manifest {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
+mod direct;
 mod errors;
 mod guest;
 mod mutations;
@@ -14,9 +15,10 @@ use crate::config::{Manifest, Partition};
 use crate::devicetree::DeviceTree;
 use crate::id::{CpuId, Intid, PartitionId};
 
-/// Plans and checks.
+/// Plans and checks, on a GIC with one security state.
 fn plan(tree: &DeviceTree, manifest: &Manifest) -> (Board, Outcome) {
-    let board = Board::read(tree, manifest.hypervisor.uart.as_deref()).unwrap();
+    let mut board = Board::read(tree, manifest.hypervisor.uart.as_deref()).unwrap();
+    board.gic.facts.security = Security::One;
     let outcome = build(manifest, &board, tree, &placement());
     assert_eq!(check(&outcome.plan, &board, &placement()), Ok(()));
     (board, outcome)

@@ -14,6 +14,7 @@ use super::board::{Board, TimerLine};
 use super::error::Problem;
 use super::types::{GuestGic, PartitionPlan, Reach};
 use crate::addr::{AddrRange, Address, IpaRange};
+use crate::config::Delivery;
 use crate::devicetree::{DeviceTree, Node, Property};
 use crate::id::Mpidr;
 use emit::Emit;
@@ -26,6 +27,8 @@ const SPI: u32 = 0;
 const PPI: u32 = 1;
 /// A level-sensitive line, active high, in the GIC's binding.
 const LEVEL_HIGH: u32 = 4;
+/// An edge-triggered line, low to high, in the GIC's binding.
+const EDGE_RISING: u32 = 1;
 
 /// Names that a guest's tree uses again and again.
 struct Guest<'a> {
@@ -205,7 +208,11 @@ fn console(emit: &mut Emit, guest: &Guest<'_>) -> Option<String> {
     let name = emit.begin_unique("pl011", Some(console.range.start().get()));
     emit.writer.property_strings("compatible", &["arm,pl011", "arm,primecell"]);
     emit.writer.property("reg", &reg(&[console.range]));
-    emit.writer.property_cells("interrupts", &[SPI, console.intid.get().saturating_sub(32), LEVEL_HIGH]);
+    let flags = match guest.partition.delivery {
+        Delivery::Virtual => LEVEL_HIGH,
+        Delivery::Direct => EDGE_RISING,
+    };
+    emit.writer.property_cells("interrupts", &[SPI, console.intid.get().saturating_sub(32), flags]);
     emit.writer.property_cells("clocks", &[guest.clock, guest.clock]);
     emit.writer.property_strings("clock-names", &["uartclk", "apb_pclk"]);
     emit.end();

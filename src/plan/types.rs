@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::error::PlanError;
 use crate::addr::{Ipa, IpaRange, Pa, PaRange};
-use crate::config::{BootOrder, FaultPolicy, FileRange, Restart};
+use crate::config::{BootOrder, Delivery, FaultPolicy, FileRange, Restart};
 use crate::id::{CpuId, Intid, Mpidr, PartitionId, Trigger, VcpuId, Vmid};
 
 /// What of the machine is the hypervisor's before anything is planned.
@@ -96,8 +96,10 @@ pub struct PartitionPlan {
     pub memory: Vec<MemoryPlan>,
     /// Device pages passed through, IPA = PA, ascending. GICV is in `gic` only.
     pub mappings: Vec<DeviceMapping>,
-    /// Physical interrupts it owns: SPIs of its devices, ascending.
+    /// Physical interrupts of its devices: SPIs, ascending. See [`PartitionPlan::owned_interrupts`].
     pub interrupts: Vec<InterruptPlan>,
+    /// How its interrupts arrive.
+    pub delivery: Delivery,
     /// Devices passed through.
     pub devices: Vec<DevicePlan>,
     /// The emulated (and, for GICV, mapped) interrupt controller.
@@ -118,6 +120,24 @@ pub struct PartitionPlan {
     pub boot: BootOrder,
     /// Whether it can be started again.
     pub restart: Restart,
+}
+
+impl PartitionPlan {
+    /// Returns the spare SPI by which the console of a partition with direct delivery interrupts: no device of the board
+    /// has it, and the hypervisor makes it pending.
+    pub fn spare_interrupt(&self) -> Option<InterruptPlan> {
+        match self.delivery {
+            Delivery::Virtual => None,
+            Delivery::Direct => {
+                self.console.map(|console| InterruptPlan { intid: console.intid, trigger: Trigger::Edge })
+            }
+        }
+    }
+
+    /// Walks the physical SPIs that it owns: those of its devices, and the spare one.
+    pub fn owned_interrupts(&self) -> impl Iterator<Item = InterruptPlan> + '_ {
+        self.interrupts.iter().copied().chain(self.spare_interrupt())
+    }
 }
 
 /// One vCPU and the CPU that is dedicated to it.
@@ -242,7 +262,7 @@ pub enum GuestGic {
 pub struct ConsolePlan {
     /// Its page.
     pub range: IpaRange,
-    /// Its interrupt, level-sensitive, not backed by hardware.
+    /// Its interrupt: level-sensitive and not backed by hardware, or with direct delivery a spare SPI of the board.
     pub intid: Intid,
 }
 

@@ -115,7 +115,7 @@ fn with_a_damaged_bundle() {
             "the bundle is truncated: [0-9]+ bytes are there, [0-9]+ are needed",
         ),
         ("one-byte-less", whole[..whole.len() - 1].to_vec(), "the bundle is truncated|trailer is missing"),
-        ("version", newer, "the bundle has format version 2"),
+        ("version", newer, "the bundle has format version 3"),
         ("header", changed(17), "the bundle's header is damaged"),
         ("manifest", changed(manifest + 2), "the bundle's manifest is damaged"),
         ("trailer", changed(whole.len() - 3), "the bundle's trailer is missing"),

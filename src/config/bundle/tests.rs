@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::addr::Ipa;
 use crate::config::{
-    BootOrder, Console, DeviceTreeAt, FaultPolicy, Hypervisor, Kernel, LogLevel, Memory, OnPanic, Partition, Restart,
-    Segment, WhenAllOff, is_valid_name,
+    BootOrder, Console, Delivery, DeviceTreeAt, FaultPolicy, Hypervisor, Kernel, LogLevel, Memory, OnPanic, Partition,
+    Restart, Segment, WhenAllOff, is_valid_name,
 };
 use crate::id::{CpuId, MAX_PARTITIONS, MAX_VCPUS, PartitionId};
 
@@ -24,6 +24,7 @@ fn partition(name: &str, file: FileRange) -> Partition {
         console: Console::Virtual { ipa: None },
         devices: Vec::new(),
         on_fault: FaultPolicy::Stop,
+        delivery: Delivery::Virtual,
         autostart: true,
         boot: BootOrder::Any,
         restart: Restart::Allowed,

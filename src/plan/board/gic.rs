@@ -4,7 +4,7 @@
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use super::{BoardError, Gic, GicChild, GicVersion, Timer, TimerLine};
+use super::{BoardError, Gic, GicChild, GicFacts, GicVersion, Timer, TimerLine};
 use crate::addr::{Ipa, PAGE_SIZE, PaRange};
 use crate::devicetree::{DeviceTree, Node, Property, RegEntry, gic_interrupt};
 use crate::id::Intid;
@@ -38,6 +38,8 @@ pub(super) fn read(tree: &DeviceTree) -> Result<Gic, BoardError> {
         regions,
         maintenance: maintenance(node)?,
         children: tree.nodes().filter(is_part).map(child).collect(),
+        named: named(tree, node),
+        facts: GicFacts::UNKNOWN,
     };
     nothing_beside_the_virtual_interface(tree, node, &gic)?;
     Ok(gic)
@@ -100,6 +102,30 @@ fn maintenance(node: Node<'_>) -> Result<Intid, BoardError> {
         .map(|(intid, _)| intid)
         .filter(|intid| intid.is_ppi())
         .ok_or_else(|| BoardError::NoMaintenanceInterrupt { path: node.path() })
+}
+
+/// Returns the SPIs that a node of the tree names, whatever its status: in `interrupts`, in an `interrupt-map`, or as
+/// the GIC's own message-signalled ones.
+fn named(tree: &DeviceTree, gic: Node<'_>) -> Vec<Intid> {
+    let spi = |cells: &[u32]| match *cells {
+        [0, number, ..] => number.checked_add(32).map(Intid::new).filter(|intid| intid.is_spi()),
+        _ => None,
+    };
+    let mut named: Vec<Intid> = Vec::new();
+    for node in tree.nodes() {
+        let own = node.interrupts().unwrap_or_default();
+        let mapped = node.interrupt_map();
+        let of_gic = own.iter().chain(&mapped).filter(|interrupt| interrupt.controller == gic);
+        named.extend(of_gic.filter_map(|interrupt| spi(interrupt.cells())));
+    }
+    let mut messages = gic.property("mbi-ranges").into_iter().flat_map(Property::cells);
+    while let (Some(first), Some(count)) = (messages.next(), messages.next()) {
+        let range = first..first.saturating_add(count).min(1020);
+        named.extend(range.map(Intid::new).filter(|intid| intid.is_spi()));
+    }
+    named.sort_unstable();
+    named.dedup();
+    named
 }
 
 fn child(node: Node<'_>) -> GicChild {

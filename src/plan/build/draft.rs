@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::devices::Claim;
 use super::memory::Piece;
 use crate::config::Partition;
-use crate::id::PartitionId;
+use crate::id::{Intid, PartitionId};
 use crate::plan::error::{Key, Place, PlanError, Problem};
 use crate::plan::types::DevicePlan;
 
@@ -23,13 +23,15 @@ pub(super) struct Draft<'a> {
     pub(super) tenants: Vec<DevicePlan>,
     /// Its memory, as far as it is stated.
     pub(super) pieces: Vec<Piece>,
+    /// The SPI by which its emulated console interrupts with direct delivery.
+    pub(super) spare: Option<Intid>,
     errors: Vec<PlanError>,
 }
 
 impl<'a> Draft<'a> {
     pub(super) fn new(id: PartitionId, spec: &'a Partition) -> Self {
         let (claims, tenants, pieces, errors) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { id, spec, claims, tenants, pieces, errors }
+        Self { id, spec, claims, tenants, pieces, spare: None, errors }
     }
 
     /// Returns the name for a message.

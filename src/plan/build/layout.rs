@@ -9,7 +9,7 @@ use super::in_place;
 use super::memory::Piece;
 use super::{Context, IPA_END, images};
 use crate::addr::{Ipa, IpaRange, PAGE_SIZE, Pa};
-use crate::config::Console;
+use crate::config::{Console, Delivery};
 use crate::id::{Intid, VcpuId, Vmid};
 use crate::plan::board::{Board, GicVersion};
 use crate::plan::error::{Key, Problem};
@@ -52,6 +52,7 @@ pub(super) fn lay_out(
         memory,
         mappings: mappings(draft),
         interrupts,
+        delivery: draft.spec.delivery,
         devices: devices(draft),
         gic: gic(draft, context.board)?,
         console,
@@ -149,7 +150,11 @@ fn console(draft: &mut Draft<'_>, board: &Board, interrupts: &[InterruptPlan]) -
     }
     let is_free = |intid: &Intid| interrupts.iter().all(|line| line.intid != *intid);
     let of_uart = uart.and_then(|uart| uart.interrupt).map(|(intid, _)| intid).filter(|intid| intid.is_spi());
-    let intid = of_uart.filter(is_free).or_else(|| (32..1020).map(Intid::new).find(is_free))?;
+    let intid = match draft.spec.delivery {
+        Delivery::Virtual => of_uart.filter(is_free).or_else(|| (32..1020).map(Intid::new).find(is_free)),
+        Delivery::Direct => draft.spare,
+    };
+    let intid = intid?;
     let range = IpaRange::new(ipa, PAGE_SIZE);
     if range.is_none() {
         let address = u64::MAX;

@@ -6,9 +6,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::{Interval, Violation, collisions, pages_of};
-use crate::config::{FaultPolicy, FileRange, Restart};
+use crate::config::{Delivery, FaultPolicy, FileRange, Restart};
 use crate::id::{CpuId, Intid, MAX_PARTITIONS};
-use crate::plan::board::{Board, CpuEnable, GicVersion};
+use crate::plan::board::{Board, CpuEnable, GicVersion, Security};
 use crate::plan::types::{Dma, MemoryPlan, PartitionPlan, Placement, Plan};
 
 /// Enters a key with its owner, and returns who had it before.
@@ -219,7 +219,7 @@ pub(super) fn interrupts(plan: &Plan, board: &Board, found: &mut Vec<Violation>)
     let mut owners: Vec<(Intid, &str)> = Vec::new();
     for partition in &plan.partitions {
         let name = &partition.name;
-        for line in &partition.interrupts {
+        for line in partition.owned_interrupts() {
             if let Some(first) = enter(&mut owners, line.intid, name.as_str()) {
                 let (first, second) = (first.to_string(), name.clone());
                 found.push(Violation::InterruptTwice { intid: line.intid, first, second });
@@ -228,5 +228,19 @@ pub(super) fn interrupts(plan: &Plan, board: &Board, found: &mut Vec<Violation>)
                 found.push(Violation::InterruptWrong { partition: name.clone(), intid: line.intid });
             }
         }
+        direct(partition, board, found);
+    }
+}
+
+/// Checks that the board can deliver interrupts directly where that is planned, and that a spare interrupt is no device's.
+fn direct(partition: &PartitionPlan, board: &Board, found: &mut Vec<Violation>) {
+    let is_possible = matches!(board.gic.version, GicVersion::V3 { .. }) && board.gic.facts.security == Security::One;
+    if partition.delivery == Delivery::Direct && !is_possible {
+        found.push(Violation::Direct { partition: partition.name.clone() });
+    }
+    if let Some(spare) = partition.spare_interrupt()
+        && (board.gic.named.contains(&spare.intid) || spare.intid.get() >= board.gic.facts.intid_limit)
+    {
+        found.push(Violation::Spare { partition: partition.name.clone(), intid: spare.intid });
     }
 }

@@ -36,6 +36,10 @@ pub enum Violation {
     InterruptTwice { intid: Intid, first: String, second: String },
     /// An interrupt is no SPI, or is the hypervisor's.
     InterruptWrong { partition: String, intid: Intid },
+    /// Interrupts are to arrive at a guest directly on a board that cannot do that.
+    Direct { partition: String },
+    /// The interrupt of an emulated console with direct delivery is a device's, or the GIC does not have it.
+    Spare { partition: String, intid: Intid },
     /// The interrupts of a partition are not those of its devices.
     InterruptsDiffer { partition: String },
     /// The device pages of a partition are not those of its devices, or are not mapped IPA = PA.
@@ -79,6 +83,8 @@ impl fmt::Display for Violation {
             Self::NotKept { what, start, end } => write!(f, "{start:#x}..{end:#x} ({what}) is not listed as the hypervisor's"),
             Self::InterruptTwice { intid, first, second } => write!(f, "{intid} belongs to `{first}` and to `{second}`"),
             Self::InterruptWrong { partition, intid } => write!(f, "`{partition}` owns {intid}, which is no SPI or the hypervisor's"),
+            Self::Direct { partition } => write!(f, "the interrupts of `{partition}` are to be delivered directly, which the board cannot do"),
+            Self::Spare { partition, intid } => write!(f, "`{partition}` has {intid} for its console, which is a device's or not there"),
             Self::InterruptsDiffer { partition } => write!(f, "the interrupts of `{partition}` are not those of its devices"),
             Self::MappingsDiffer { partition } => write!(f, "the device pages of `{partition}` are not those of its devices"),
             Self::NotIdentity { partition, ipa, pa } => write!(f, "`{partition}` has a bus master, but its memory at ipa {ipa:#x} is at pa {pa:#x}"),

@@ -5,7 +5,7 @@ use std::vec;
 
 use super::*;
 use crate::addr::{Ipa, IpaRange, Pa, PaRange};
-use crate::config::{FaultPolicy, Kernel, Partition, Restart};
+use crate::config::{Delivery, FaultPolicy, Kernel, Partition, Restart};
 use crate::id::{Mpidr, Trigger, VcpuId, Vmid};
 
 /// A plan with everything in it: two partitions, one with a bus master.
@@ -20,6 +20,12 @@ fn rich(virt: &Virt) -> (Board, Plan) {
     (board, outcome.plan)
 }
 
+/// Makes the first partition's interrupts direct, with `intid` for its console.
+fn spare(plan: &mut Plan, intid: u32) {
+    plan.partitions[0].delivery = Delivery::Direct;
+    plan.partitions[0].console.as_mut().unwrap().intid = Intid::new(intid);
+}
+
 type Mutation = (&'static str, fn(&mut Plan));
 
 fn ipa_range(start: u64, size: u64) -> IpaRange {
@@ -30,7 +36,7 @@ fn pa_of(plan: &Plan, partition: usize) -> Pa {
     plan.partitions[partition].memory[0].pa
 }
 
-const MUTATIONS: [Mutation; 61] = [
+const MUTATIONS: [Mutation; 64] = [
     ("id of a neighbour", |p| p.partitions[1].id = p.partitions[0].id),
     ("id without a place", |p| p.partitions[1].id = PartitionId::new(64)),
     ("vmid of a neighbour", |p| p.partitions[1].vmid = p.partitions[0].vmid),
@@ -96,6 +102,13 @@ const MUTATIONS: [Mutation; 61] = [
         let again = p.partitions[0].interrupts[0];
         p.partitions[0].interrupts.push(again);
     }),
+    ("spare interrupt of a device of nobody", |p| spare(p, 39)),
+    ("spare interrupt of a neighbour", |p| {
+        spare(p, 32);
+        p.partitions[1].delivery = Delivery::Direct;
+        p.partitions[1].console.as_mut().unwrap().intid = Intid::new(32);
+    }),
+    ("spare interrupt that no GIC has", |p| spare(p, 1020)),
     ("interrupt lost", |p| p.partitions[0].interrupts.clear()),
     ("interrupt of a device lost", |p| p.partitions[0].devices[0].interrupts.clear()),
     ("console with a device's interrupt", |p| p.partitions[0].console.as_mut().unwrap().intid = Intid::new(34)),

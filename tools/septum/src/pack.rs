@@ -69,7 +69,7 @@ impl Packed {
     /// # Errors
     /// A [`Report`] with all that the planner refuses.
     pub fn plan(&self, target: &Target) -> Result<(plan::Board, Plan)> {
-        author::judge(&self.system, &self.compiled.manifest, &target.tree, &target.placement)
+        author::judge(&self.system, &self.compiled.manifest, &target.tree, &target.placement, self.board.gic_facts())
             .map_err(|errors| self.report(errors).into())
     }
 

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use septum::addr::{Pa, PaRange};
-use septum::plan::Placement;
+use septum::plan::{GicFacts, Placement, Security};
 use serde::Deserialize;
 
 use crate::paths;
@@ -35,12 +35,25 @@ pub struct Board {
     pub folder: String,
     /// Its name for people.
     pub name: String,
+    /// How many security states its GIC has as the firmware leaves it; nobody has said without this key.
+    #[serde(default)]
+    pub gic_security: Option<GicSecurity>,
     /// How QEMU runs it.
     pub qemu: Qemu,
     /// The machine where a command line says nothing.
     pub machine: Machine,
     /// Where its loader puts things.
     pub load: Load,
+}
+
+/// `gic-security`: GICD_CTLR.DS.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GicSecurity {
+    /// DS = 1.
+    OneState,
+    /// DS = 0.
+    TwoStates,
 }
 
 /// `[qemu]`.
@@ -142,6 +155,16 @@ impl Board {
             .collect();
         names.sort();
         Ok(names)
+    }
+
+    /// Returns what is known of its GIC beside the device tree.
+    pub fn gic_facts(&self) -> GicFacts {
+        let security = match self.gic_security {
+            None => Security::Unknown,
+            Some(GicSecurity::OneState) => Security::One,
+            Some(GicSecurity::TwoStates) => Security::Two,
+        };
+        GicFacts { security, ..GicFacts::UNKNOWN }
     }
 
     /// Returns the board's machine with what a command line changes.

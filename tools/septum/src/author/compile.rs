@@ -66,6 +66,7 @@ fn compile_partition(partition: &Partition, files: &mut Files) -> Option<config:
         cmdline: partition.cmdline.clone(),
         console: partition.console.value,
         devices: values(&partition.devices),
+        delivery: partition.delivery.value,
         on_fault: partition.on_fault,
         autostart: partition.autostart,
         boot: partition.boot,

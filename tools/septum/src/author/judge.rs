@@ -3,7 +3,7 @@
 
 use septum::config::Manifest;
 use septum::devicetree::DeviceTree;
-use septum::plan::{self, Board, Key, Place, Placement, Plan, PlanError, Problem, Violation};
+use septum::plan::{self, Board, GicFacts, Key, Place, Placement, Plan, PlanError, Problem, Violation};
 
 use super::diagnostic::Diagnostic;
 use super::system::System;
@@ -17,8 +17,9 @@ pub fn judge(
     manifest: &Manifest,
     tree: &DeviceTree,
     placement: &Placement,
+    facts: GicFacts,
 ) -> Result<(Board, Plan), Vec<Diagnostic>> {
-    let board = Board::read(tree, manifest.hypervisor.uart.as_deref()).map_err(|error| {
+    let mut board = Board::read(tree, manifest.hypervisor.uart.as_deref()).map_err(|error| {
         let span = system.uart.as_ref().unwrap_or(&system.platform.span);
         let message = format!("the board cannot be planned: {error}");
         let (title, help) = split(&message);
@@ -28,6 +29,7 @@ pub fn judge(
             None => shown,
         }]
     })?;
+    board.gic.facts = facts;
     let outcome = plan::build(manifest, &board, tree, placement);
     // Where the memory is wrong, what it has no room for follows from that.
     let badly_placed = |error: &PlanError| {

@@ -3,7 +3,7 @@
 
 use septum::addr::{Ipa, PAGE_SIZE, Pa};
 use septum::config::{
-    BootOrder, Console, Device, DeviceTreeAt, FaultPolicy, MAX_NAME_LEN, Memory, Restart, is_valid_name,
+    BootOrder, Console, Delivery, Device, DeviceTreeAt, FaultPolicy, MAX_NAME_LEN, Memory, Restart, is_valid_name,
 };
 use septum::fault::policy::MAX_ATTEMPTS;
 use septum::id::MAX_VCPUS;
@@ -42,9 +42,7 @@ pub fn read(name: &Spanned<DeString>, value: &Value, errors: &mut Errors) -> Opt
     let cmdline = fields.get("cmdline").map(|value| cmdline(value, errors));
     let console = placed(&fields, "console", Console::Virtual { ipa: None }, &name.span, console, errors);
     let devices = fields.get("devices").map_or(Some(Vec::new()), |value| devices(value, errors));
-    if let Some(value) = fields.get("interrupts") {
-        interrupts(value, errors);
-    }
+    let delivery = placed(&fields, "interrupts", Delivery::Virtual, &name.span, interrupts, errors);
     let on_fault = fields.get("on-fault").map_or(Some(FaultPolicy::Stop), |value| on_fault(value, errors));
     let autostart = flag(&fields, "autostart", true, errors);
 
@@ -74,6 +72,7 @@ pub fn read(name: &Spanned<DeString>, value: &Value, errors: &mut Errors) -> Opt
         cmdline: cmdline.flatten().unwrap_or_default(),
         console: console?,
         devices: devices?,
+        delivery: delivery?,
         on_fault: on_fault?,
         autostart: autostart?,
         boot: boot?,
@@ -302,13 +301,8 @@ fn device(value: &Value, errors: &mut Errors) -> Option<At<Device>> {
     Some(At::new(Device { node: node.value, unsafe_dma }, value.span()))
 }
 
-fn interrupts(value: &Value, errors: &mut Errors) {
-    if value.get_ref().as_str() == Some("direct") {
-        let error = Diagnostic::new("`interrupts = \"direct\"` is not supported by this version").at(&value.span(), "");
-        errors.push(error.help("leave `interrupts` out: every interrupt then takes one exit"));
-    } else {
-        word(value, "interrupts", &[("virtual", ())], errors);
-    }
+fn interrupts(value: &Value, errors: &mut Errors) -> Option<Delivery> {
+    word(value, "interrupts", &[("virtual", Delivery::Virtual), ("direct", Delivery::Direct)], errors)
 }
 
 fn on_fault(value: &Value, errors: &mut Errors) -> Option<FaultPolicy> {

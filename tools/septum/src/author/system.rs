@@ -2,7 +2,7 @@
 //! The configuration as it was written: checked one key at a time, each value with its place; files not read yet.
 
 use septum::addr::Ipa;
-use septum::config::{self, BootOrder, Console, Device, DeviceTreeAt, FaultPolicy, Memory, Restart};
+use septum::config::{self, BootOrder, Console, Delivery, Device, DeviceTreeAt, FaultPolicy, Memory, Restart};
 use septum::id::{CpuId, PartitionId};
 use septum::plan::{Key, Place};
 
@@ -46,6 +46,8 @@ pub struct Partition {
     pub console: At<Console>,
     /// `devices`.
     pub devices: Vec<At<Device>>,
+    /// `interrupts`.
+    pub delivery: At<Delivery>,
     /// `on-fault`.
     pub on_fault: FaultPolicy,
     /// `autostart`.
@@ -88,6 +90,7 @@ impl System {
             Key::Initrd => partition.initrd.as_ref().map_or(table, |initrd| &initrd.span),
             Key::DeviceTree => &partition.device_tree.span,
             Key::Console => &partition.console.span,
+            Key::Interrupts => &partition.delivery.span,
             Key::Device(index) => partition.devices.get(index).map_or(table, |device| &device.span),
             Key::HousekeepingCpu | Key::Table => table,
         }
