@@ -21,6 +21,7 @@
 
 mod bank;
 mod cpu;
+pub mod direct;
 mod distributor;
 mod lr;
 mod machine;

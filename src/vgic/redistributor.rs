@@ -10,9 +10,9 @@ use super::{Model, Vgic, Width};
 use crate::id::{Mpidr, VcpuId};
 
 /// The size of one vCPU's two frames.
-const STRIDE: u64 = 0x2_0000;
+pub(super) const STRIDE: u64 = 0x2_0000;
 /// The size of a frame.
-const FRAME: u64 = 0x1_0000;
+pub(super) const FRAME: u64 = 0x1_0000;
 
 impl Vgic {
     /// Writes a redistributor register; `offset` counts from the first vCPU's RD frame.
@@ -44,7 +44,10 @@ impl Vgic {
             return Reading::Value(0);
         };
         match offset.checked_sub(FRAME) {
-            None => Reading::Value(self.read_rd_frame(who, offset, width)),
+            None => {
+                let asleep = self.vcpu(who).map_or(0, |shared| shared.asleep.load(SeqCst));
+                Reading::Value(rd_frame(who, self.vcpus.len(), asleep, offset, width))
+            }
             Some(offset) => match sgi_frame_register(offset, width) {
                 Some(register) => self.read_shared(me, who, register, width),
                 None => Reading::Value(0),
@@ -57,25 +60,23 @@ impl Vgic {
         let exists = self.model == Model::V3 && usize::from(index) < self.vcpus.len();
         exists.then_some((VcpuId::new(index), offset % STRIDE))
     }
+}
 
-    fn read_rd_frame(&self, who: VcpuId, offset: u64, width: Width) -> u64 {
-        let affinity = Mpidr::of_vcpu(who).get();
-        // Affinity as Aff3.Aff2.Aff1.Aff0 above, processor number, Last.
-        let high = (affinity >> 32 & 0xff) << 24 | affinity & 0xff_ffff;
-        let last = u64::from(who.index() + 1 == self.vcpus.len());
-        let typer = high << 32 | u64::from(who.get()) << 8 | last << 4;
-        match (offset, width) {
-            (0x04, Width::Word) => IIDR.into(),
-            (0x08, Width::Double) => typer,
-            (0x08, Width::Word) => typer & 0xffff_ffff,
-            (0x0c, Width::Word) => typer >> 32,
-            (0x14, Width::Word) => {
-                let asleep = self.vcpu(who).map_or(0, |shared| shared.asleep.load(SeqCst));
-                u64::from(asleep << 1 | asleep << 2)
-            }
-            (0xffd0..=0xffff, Width::Word) => identification(offset, [0x93, 0xb4, 0x3b, 0x00], 0x44).into(),
-            _ => 0,
-        }
+/// Reads the RD frame of one of `count` vCPUs; `asleep` is its GICR_WAKER.ProcessorSleep.
+pub(super) fn rd_frame(who: VcpuId, count: usize, asleep: u32, offset: u64, width: Width) -> u64 {
+    let affinity = Mpidr::of_vcpu(who).get();
+    // Affinity as Aff3.Aff2.Aff1.Aff0 above, processor number, Last.
+    let high = (affinity >> 32 & 0xff) << 24 | affinity & 0xff_ffff;
+    let last = u64::from(who.index() + 1 == count);
+    let typer = high << 32 | u64::from(who.get()) << 8 | last << 4;
+    match (offset, width) {
+        (0x04, Width::Word) => IIDR.into(),
+        (0x08, Width::Double) => typer,
+        (0x08, Width::Word) => typer & 0xffff_ffff,
+        (0x0c, Width::Word) => typer >> 32,
+        (0x14, Width::Word) => u64::from(asleep << 1 | asleep << 2),
+        (0xffd0..=0xffff, Width::Word) => identification(offset, [0x93, 0xb4, 0x3b, 0x00], 0x44).into(),
+        _ => 0,
     }
 }
 
@@ -86,7 +87,7 @@ pub(super) fn own_register(vcpu: VcpuId, offset: u64) -> u64 {
 }
 
 /// Returns the register of the SGI frame: those of word 0, but ITARGETSR.
-fn sgi_frame_register(offset: u64, width: Width) -> Option<Register> {
+pub(super) fn sgi_frame_register(offset: u64, width: Width) -> Option<Register> {
     if offset >= 0x1000 {
         return None;
     }
