@@ -99,7 +99,9 @@ fn start(tree: u64, base: u64) -> Result<&'static PerCpu, Refusal> {
         console::find(&mut space, &tree, Some(wanted));
     }
 
-    let board = Board::read(&tree, manifest.hypervisor.uart.as_deref()).map_err(|e| e.to_string())?;
+    let mut board = Board::read(&tree, manifest.hypervisor.uart.as_deref()).map_err(|e| e.to_string())?;
+    carve::map_gic(&mut space, &board)?;
+    board.gic.facts = irqchip::facts(&board.gic);
     info!("board: {}; configuration for {}", board.model, manifest.platform);
     stages::reach(Stage::Board);
     let placement = Placement { hypervisor: own, bundle: bundle_range, files_end };

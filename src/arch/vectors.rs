@@ -479,7 +479,7 @@ leave_guest:
     system_register = sym crate::machine::quick::system_register,
     synchronous = sym crate::machine::exit::synchronous,
     irq = sym crate::machine::quick::interrupt,
-    fiq = sym crate::machine::exit::fast_interrupt,
+    fiq = sym crate::machine::exit::own_interrupt,
     serror = sym crate::machine::exit::serror,
     idle = sym crate::machine::idle::idle,
 );

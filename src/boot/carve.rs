@@ -21,7 +21,7 @@ use crate::irqchip;
 use crate::machine::partition::{Console, Partition};
 use crate::machine::percpu::{PerCpu, Role};
 use crate::machine::stages::{self, Stage};
-use crate::machine::{self, Machine, housekeeping, interrupts, lifecycle, log};
+use crate::machine::{self, Machine, direct, housekeeping, interrupts, lifecycle, log};
 use crate::memory::{self, HeapTables};
 use crate::plan::{Board, Conduit, GicVersion, GuestGic, PartitionPlan, Plan};
 use crate::stage2::{ForcedWriteBack, Geometry, Kind, Stage2};
@@ -45,7 +45,6 @@ pub struct Parts {
 pub fn carve(parts: Parts) -> Result<&'static PerCpu, Refusal> {
     let Parts { mut space, board, manifest, plan, bundle } = parts;
     let features = Features::read();
-    map_gic(&mut space, &board)?;
     irqchip::init(&board.gic);
     irqchip::init_distributor();
     vectors::install(irqchip::model().ok_or("the GIC was not initialised")?);
@@ -120,7 +119,8 @@ fn begin_first(machine: &'static Machine) {
     }
 }
 
-fn map_gic(space: &mut AddressSpace, board: &Board) -> Result<(), Refusal> {
+/// Maps the interrupt controller for EL2.
+pub fn map_gic(space: &mut AddressSpace, board: &Board) -> Result<(), Refusal> {
     let mut map = |range: PaRange| space.map(range, Use::Device).map_err(|e| describe(&e));
     match &board.gic.version {
         GicVersion::V2 { distributor, cpu_interface, hyp_interface, .. } => {
@@ -166,10 +166,11 @@ fn partition(plan: PartitionPlan, board: &Board, cpu: &Features) -> Result<Parti
     let confinement = vcpu::Confinement::new(plan.vmid, map.root(), map.geometry().vtcr(cpu.pa_range));
     let vgic = interrupts::make_vgic(&plan, &owned, board)
         .map_err(|e| format_args!("partition {}: {e}", plan.name).to_string())?;
+    let controller = direct::make(&plan, board);
     let console = plan.console.map(|_| Console { registers: spin::Mutex::new(()), device: Pl011::new() });
     let faults = FaultWindow::new(plan.on_fault, timer::frequency());
     info!("partition {}: mapped {}", plan.name, map.histogram());
-    Ok(Partition::new(plan, vgic, confinement, map, console, faults))
+    Ok(Partition::new(plan, vgic, controller, confinement, map, console, faults))
 }
 
 fn stage2(plan: &PartitionPlan, cpu: &Features) -> Result<Stage2, crate::stage2::MapError> {

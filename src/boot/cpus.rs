@@ -156,7 +156,7 @@ pub fn arrive(this_cpu: &'static PerCpu, timer: Intid) {
     // The tables of stage 2 are made for all CPUs alike, with what the boot CPU has.
     *features = Features { forced_write_back: features.forced_write_back, ..Features::read() };
     vcpu::reset(features);
-    match irqchip::init_cpu(this_cpu.mpidr, timer) {
+    match irqchip::init_cpu(this_cpu.mpidr, timer, this_cpu.delivery()) {
         Ok(port) => this_cpu.set_online(port),
         Err(why) => this_cpu.set_failed(why),
     }

@@ -8,7 +8,11 @@ use tock_registers::registers::ReadWrite;
 
 use super::PRIORITY;
 use crate::addr::Pa;
+use crate::id::Intid;
 use crate::vgic::HwBits;
+
+/// Where the priorities are.
+const IPRIORITYR: u64 = 0x400;
 
 register_structs! {
     /// The part of the frame that both have (Arm IHI 0048, 4.1.2; IHI 0069, 12.9).
@@ -85,6 +89,36 @@ impl Bank {
     /// Returns which are active.
     pub(super) fn active(self, word: usize) -> u32 {
         self.registers().isactiver.get(word).map_or(0, Readable::get)
+    }
+
+    /// Returns which are in Group 1.
+    pub(super) fn groups(self, word: usize) -> u32 {
+        self.registers().igroupr.get(word).map_or(0, Readable::get)
+    }
+
+    /// Sets which are in Group 1.
+    pub(super) fn set_groups(self, word: usize, groups: u32) {
+        write(&self.registers().igroupr, word, groups);
+    }
+
+    /// Returns the priorities of four interrupts; `first` is a multiple of four.
+    pub(super) fn priorities(self, first: Intid) -> u32 {
+        self.registers().ipriorityr.get(first.index() / 4).map_or(0, Readable::get)
+    }
+
+    /// Sets the priority of one interrupt, by a store of one byte: its neighbours may be changed elsewhere at the time.
+    pub(super) fn set_priority(self, intid: Intid, priority: u8) {
+        if intid.get() < 1020 {
+            let register = self.base.get() + IPRIORITYR + u64::from(intid.get());
+            // SAFETY: IPRIORITYR has a byte for each of 1020 interrupts and allows byte accesses (IHI 0069, 12.9); the frame
+            // is mapped as Device memory for good.
+            unsafe { (register as *mut u8).write_volatile(priority) };
+        }
+    }
+
+    /// Returns ICFGR of 16 interrupts; `first` is a multiple of 16.
+    pub(super) fn config(self, first: Intid) -> u32 {
+        self.registers().icfgr.get(first.index() / 16).map_or(0, Readable::get)
     }
 
     /// Enables those of `mask`.

@@ -3,7 +3,7 @@
 //! Non-secure side. All interrupts are in the one group that this side controls.
 
 use super::bank::Bank;
-use super::{Frames, GUEST_SGI, InitError, KICK, Port, read32, write32};
+use super::{Frames, GUEST_SGI, InitError, KICK, Kick, Port, read32, write32};
 use crate::addr::{Pa, PaRange};
 use crate::arch::sysreg::dsb_ishst;
 use crate::id::{Intid, Mpidr};
@@ -91,7 +91,14 @@ impl GicV2 {
         let mask = own.map_or(1, |targets| targets.to_le_bytes().into_iter().fold(0, |all, byte| all | byte));
         let _ = mpidr;
         let mask = u64::from(mask);
-        Ok(Port { private, spis: self.distributor(), spi_words: self.spi_words, sgi: mask << 16, route: mask })
+        Ok(Port {
+            private,
+            spis: self.distributor(),
+            spi_words: self.spi_words,
+            sgi: mask << 16,
+            kick: Kick::Sgi,
+            route: mask,
+        })
     }
 
     /// GICv2 has no register-write-pending bit: a read back orders the write before what follows.
@@ -112,6 +119,10 @@ impl GicV2 {
     #[inline(always)]
     pub(super) fn deactivate(&self, interrupt: u32) {
         write32(self.deactivate, 0, interrupt);
+    }
+
+    pub(super) fn kick(&self, value: u64) {
+        self.signal(value);
     }
 
     #[inline(always)]

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! GICv3 and GICv4 (Arm IHI 0069), with one security state or as the Non-secure side of two. CPU interface and virtual
-//! interface are system registers; all interrupts are in Group 1.
+//! interface are system registers. Guests' interrupts are in Group 1; the hypervisor's are in Group 0 where that is its own.
 
 use alloc::vec::Vec;
 
 use super::bank::Bank;
-use super::{GUEST_SGI, InitError, KICK, PATIENCE, Port, read32, write32};
+use super::{GUEST_SGI, Group, InitError, KICK, Kick, OWN_PRIORITY, PATIENCE, Port, read32, write32};
 use crate::addr::{Pa, PaRange};
 use crate::arch::sysreg::{dsb_ishst, isb};
+use crate::config::Delivery;
 use crate::id::{Intid, Mpidr};
-use crate::vgic::Lr;
+use crate::vgic::{HwBits, Lr};
 use crate::{read_sysreg, write_sysreg};
 
 const GICD_CTLR: u64 = 0x0000;
@@ -23,6 +24,9 @@ const SGI_FRAME: u64 = 0x1_0000;
 
 /// GICD_CTLR: ARE or ARE_NS, and Group 1 (EnableGrp1, EnableGrp1A).
 const ENABLE: u32 = 1 << 4 | 1 << 1;
+/// GICD_CTLR with one security state: EnableGrp0 and DS.
+const ENABLE_GROUP_0: u32 = 1 << 0;
+const DS: u32 = 1 << 6;
 const RWP_DISTRIBUTOR: u32 = 1 << 31;
 const RWP_REDISTRIBUTOR: u32 = 1 << 3;
 
@@ -33,12 +37,29 @@ pub struct GicV3 {
     stride: Option<u64>,
     maintenance: Intid,
     spi_words: usize,
+    /// The group of the hypervisor's own interrupts.
+    own: Group,
+}
+
+/// Tells whether the GIC has a single security state, so that Group 0 is whoever's who runs.
+pub(super) fn has_one_security_state(distributor: Pa) -> bool {
+    read32(distributor, GICD_CTLR) & DS != 0
+}
+
+/// Returns how many words of 32 SPIs there are.
+pub(super) fn spi_words(distributor: Pa) -> usize {
+    (read32(distributor, GICD_TYPER) & 0x1f) as usize
 }
 
 impl GicV3 {
     pub(super) fn new(distributor: Pa, redistributors: Vec<PaRange>, stride: Option<u64>, maintenance: Intid) -> Self {
-        let spi_words = (read32(distributor, GICD_TYPER) & 0x1f) as usize;
-        Self { distributor, redistributors, stride, maintenance, spi_words }
+        let own = if has_one_security_state(distributor) { Group::Own } else { Group::Guests };
+        Self { distributor, redistributors, stride, maintenance, spi_words: spi_words(distributor), own }
+    }
+
+    #[inline(always)]
+    pub(super) fn own_group(&self) -> Group {
+        self.own
     }
 
     pub(super) fn distributor(&self) -> Bank {
@@ -61,11 +82,15 @@ impl GicV3 {
             self.distributor().reset(word, u32::MAX);
         }
         self.wait(self.distributor, GICD_CTLR, RWP_DISTRIBUTOR);
-        write32(self.distributor, GICD_CTLR, ENABLE);
+        let groups = match self.own {
+            Group::Own => ENABLE | ENABLE_GROUP_0,
+            Group::Guests => ENABLE,
+        };
+        write32(self.distributor, GICD_CTLR, groups);
         self.wait(self.distributor, GICD_CTLR, RWP_DISTRIBUTOR);
     }
 
-    pub(super) fn init_cpu(&self, mpidr: Mpidr, timer: Intid) -> Result<Port, InitError> {
+    pub(super) fn init_cpu(&self, mpidr: Mpidr, timer: Intid, delivery: Delivery) -> Result<Port, InitError> {
         const SRE: u64 = 1;
         write_sysreg!("icc_sre_el2", 0xf);
         isb();
@@ -77,23 +102,61 @@ impl GicV3 {
         let private = Bank::new(Pa::new(frame.get() + SGI_FRAME));
         private.reset(0, u32::MAX);
         self.wait(frame, GICR_CTLR, RWP_REDISTRIBUTOR);
-        private.enable(0, 1 << KICK.get() | 1 << GUEST_SGI.get() | 1 << self.maintenance.get() | 1 << timer.get());
+        // All SGIs are the guest's where they arrive directly; the maintenance interrupt, which has no other use there, is
+        // the kick. A write to ISPENDR makes a level-sensitive interrupt pending until it is acknowledged (IHI 0069, 4.1).
+        let own = 1 << self.maintenance.get() | 1 << timer.get();
+        let (kick, own, others) = match delivery {
+            Delivery::Virtual => (Kick::Sgi, own | 1 << KICK.get(), 1 << GUEST_SGI.get()),
+            Delivery::Direct => (Kick::Private(1 << self.maintenance.get()), own, 0),
+        };
+        if self.own == Group::Own {
+            private.set_groups(0, !own);
+            for intid in (0..32).filter(|bit| own >> bit & 1 == 1).map(Intid::new) {
+                private.set_priority(intid, OWN_PRIORITY);
+            }
+        }
+        private.enable(0, own | others);
         write_sysreg!("icc_pmr_el1", 0xff);
         write_sysreg!("icc_bpr1_el1", 0);
         write_sysreg!("icc_ctlr_el1", 1 << 1); // EOImode
         isb();
         clear_active_priorities();
-        write_sysreg!("icc_igrpen1_el1", 1);
+        // Where interrupts arrive directly, none of the guest's is ever to arrive here.
+        let takes_guests = u64::from(delivery == Delivery::Virtual);
+        write_sysreg!("icc_igrpen1_el1", takes_guests);
         isb();
         super::reset_virtual_interface();
+        if self.own == Group::Own {
+            self.init_own_group(private).ok_or(InitError::NoGroup0(mpidr))?;
+        }
         let affinity = mpidr.get();
         Ok(Port {
             private,
             spis: self.distributor(),
             spi_words: self.spi_words,
             sgi: sgi_to(affinity),
+            kick,
             route: affinity & 0xff_00ff_ffff,
         })
+    }
+
+    /// Enables Group 0 and makes sure that it is the hypervisor's: an interrupt of it is pending as an FIQ at EL2
+    /// (ISR_EL1.F), and is acknowledged there.
+    fn init_own_group(&self, private: Bank) -> Option<()> {
+        const FIQ: u64 = 1 << 6;
+        write_sysreg!("icc_bpr0_el1", 0);
+        write_sysreg!("icc_ap0r0_el1", 0);
+        write_sysreg!("icc_igrpen0_el1", 1);
+        isb();
+        private.change(&HwBits { set_pending: 1 << self.maintenance.get(), ..HwBits::default() });
+        (0..PATIENCE).find(|_| read_sysreg!("isr_el1") & FIQ != 0)?;
+        let taken = self.acknowledge_own();
+        if taken == 1023 {
+            return None;
+        }
+        drop_own_priority(taken);
+        deactivate_own(taken);
+        (taken == self.maintenance.get()).then_some(())
     }
 
     /// Finds the redistributor with this affinity: GICR_TYPER.Affinity_Value holds Aff3 to Aff0 in bits 63 to 32.
@@ -146,6 +209,11 @@ impl GicV3 {
     }
 
     #[inline(always)]
+    pub(super) fn acknowledge_own(&self) -> u32 {
+        read_sysreg!("icc_iar0_el1") as u32
+    }
+
+    #[inline(always)]
     pub(super) fn drop_priority(&self, interrupt: u32) {
         write_sysreg!("icc_eoir1_el1", u64::from(interrupt));
     }
@@ -160,10 +228,27 @@ impl GicV3 {
         isb();
     }
 
+    /// Raises an SGI of the hypervisor's own group.
+    pub(super) fn kick(&self, value: u64) {
+        match self.own {
+            Group::Own => {
+                dsb_ishst(); // the mail is visible before the interrupt
+                write_sysreg!("icc_sgi0r_el1", value);
+            }
+            Group::Guests => signal(value),
+        }
+        isb();
+    }
+
     pub(super) fn route(&self, intid: Intid, target: u64) {
         let offset = GICD_IROUTER + 8 * u64::from(intid.get());
         write32(self.distributor, offset, target as u32);
         write32(self.distributor, offset + 4, (target >> 32) as u32);
+    }
+
+    pub(super) fn route_of(&self, intid: Intid) -> u64 {
+        let offset = GICD_IROUTER + 8 * u64::from(intid.get());
+        u64::from(read32(self.distributor, offset)) | u64::from(read32(self.distributor, offset + 4)) << 32
     }
 
     pub(super) fn list_register_count(&self) -> u32 {
@@ -261,8 +346,21 @@ pub(super) fn write_first_lr(lr: Lr) {
     write_sysreg!("ich_lr0_el2", lr.to_v3());
 }
 
+/// Drops the priority of an interrupt of Group 0; a guest's EOImode 0 deactivates it as well.
+pub(super) fn drop_own_priority(interrupt: u32) {
+    write_sysreg!("icc_eoir0_el1", u64::from(interrupt));
+}
+
+/// Deactivates an interrupt of Group 0, unless dropping its priority did.
+pub(super) fn deactivate_own(interrupt: u32) {
+    const EOI_MODE: u64 = 1 << 1;
+    if read_sysreg!("icc_ctlr_el1") & EOI_MODE != 0 {
+        write_sysreg!("icc_dir_el1", u64::from(interrupt));
+    }
+}
+
 /// Drops what the loader has acknowledged and never ended: its running priority would mask every interrupt.
-fn clear_active_priorities() {
+pub(super) fn clear_active_priorities() {
     // How many registers there are follows from the priority bits, ICC_CTLR_EL1.PRIbits.
     let priority_bits = (read_sysreg!("icc_ctlr_el1") >> 8 & 7) + 1;
     write_sysreg!("icc_ap1r0_el1", 0);
@@ -276,7 +374,7 @@ fn clear_active_priorities() {
 }
 
 /// Returns what ICC_SGI1R_EL1 takes to raise SGI 0 at one CPU.
-const fn sgi_to(affinity: u64) -> u64 {
+pub(super) const fn sgi_to(affinity: u64) -> u64 {
     let aff0 = affinity & 0xff;
     let (aff1, aff2, aff3) = (affinity >> 8 & 0xff, affinity >> 16 & 0xff, affinity >> 32 & 0xff);
     let (range, target) = (aff0 >> 4, 1 << (aff0 & 0xf));

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The physical interrupt controllers, GICv2 and GICv3, chosen by the tree. They deliver every interrupt to EL2, drop
 //! its priority at once and leave its deactivation to whoever handles it (EOImode 1).
+//!
+//! On a GICv3 with a single security state (GICD_CTLR.DS = 1) the hypervisor's own interrupts are Group 0, more urgent than
+//! any other, and arrive as FIQs on every CPU; guests' are Group 1 and arrive as IRQs, at EL2 or, with direct delivery,
+//! at the guest. Elsewhere all are in one group and arrive as IRQs.
 
 mod bank;
+pub mod direct;
 mod gicv2;
 mod gicv3;
 
@@ -11,8 +16,10 @@ use core::fmt;
 use spin::Once;
 
 use crate::addr::Pa;
+use crate::arch::sysreg::dsb_ishst;
+use crate::config::Delivery;
 use crate::id::{Intid, Mpidr};
-use crate::plan::{Gic, GicVersion};
+use crate::plan::{Gic, GicFacts, GicVersion, Security};
 use crate::vgic::{Control, HwBits, Lr, Maintenance, Model};
 use bank::Bank;
 use gicv2::GicV2;
@@ -24,6 +31,9 @@ pub const KICK: Intid = Intid::new(0);
 pub const GUEST_SGI: Intid = Intid::new(1);
 /// The priority of every interrupt: the priority is dropped as soon as it is acknowledged, so that none waits.
 const PRIORITY: u8 = 0xa0;
+/// The priority of the hypervisor's own interrupts, where they are a group of their own: more urgent than what a guest can
+/// give any of its own.
+const OWN_PRIORITY: u8 = 0x10;
 /// How many times a register write that takes a moment is looked at again. Each look takes tens of cycles at least.
 const PATIENCE: u32 = 100_000;
 
@@ -43,6 +53,8 @@ pub enum InitError {
     Asleep(Mpidr),
     /// System-register access cannot be enabled at EL2 (ICC_SRE_EL2.SRE).
     NoSystemRegisters(Mpidr),
+    /// GICD_CTLR.DS says that Group 0 is the hypervisor's, but an interrupt of it does not arrive.
+    NoGroup0(Mpidr),
     /// [`init`] was not called.
     NotInitialised,
 }
@@ -53,6 +65,9 @@ impl fmt::Display for InitError {
             Self::NoRedistributor(cpu) => write!(f, "no GIC redistributor has {cpu}"),
             Self::Asleep(cpu) => write!(f, "the GIC redistributor of {cpu} does not wake up"),
             Self::NoSystemRegisters(cpu) => write!(f, "{cpu} does not allow the GIC's system registers at EL2"),
+            Self::NoGroup0(cpu) => {
+                write!(f, "the GIC has one security state, but a Group 0 interrupt does not arrive at EL2 of {cpu}")
+            }
             Self::NotInitialised => write!(f, "the GIC was not initialised"),
         }
     }
@@ -68,23 +83,46 @@ pub struct Port {
     spi_words: usize,
     /// What raises an SGI with id 0 at this CPU; the id is in bits 27:24 (GICv3) or 3:0 (GICv2).
     sgi: u64,
+    /// How it is told of mail.
+    kick: Kick,
     /// What routes an SPI to this CPU.
     route: u64,
 }
 
+/// How a CPU is interrupted by another.
+#[derive(Clone, Copy, Debug)]
+enum Kick {
+    /// By an SGI.
+    Sgi,
+    /// By a private interrupt that is made pending in its redistributor, since all SGIs are its guest's: bits of word 0.
+    Private(u32),
+}
+
+/// Which interrupts are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Group 0 of a GIC with a single security state: the hypervisor's own.
+    Own,
+    /// All others; where there is one group, all.
+    Guests,
+}
+
 /// An interrupt that was acknowledged. GICv2 wants the whole value back, with an SGI's source.
 #[derive(Clone, Copy, Debug)]
-pub struct Acknowledged(u32);
+pub struct Acknowledged {
+    raw: u32,
+    group: Group,
+}
 
 impl Acknowledged {
     /// Wraps what the vectors have read.
     pub const fn new(raw: u32) -> Self {
-        Self(raw)
+        Self { raw, group: Group::Guests }
     }
 
     /// Returns the interrupt, or `None` if there was none (ids 1020 to 1023).
     pub fn intid(self) -> Option<Intid> {
-        let id = self.0 & 0xff_ffff;
+        let id = self.raw & 0xff_ffff;
         let id = if matches!(CHIP.get(), Some(Chip::V2(_))) { id & 0x3ff } else { id };
         (!(1020..1024).contains(&id)).then_some(Intid::new(id))
     }
@@ -118,31 +156,89 @@ pub fn init_distributor() {
 }
 
 /// Puts the calling CPU's interface into a known state and enables the hypervisor's own interrupts. `timer` is the
-/// hypervisor's timer.
+/// hypervisor's timer; `delivery` says how the interrupts of this CPU's guest arrive.
 ///
 /// # Errors
 ///
 /// See [`InitError`].
-pub fn init_cpu(mpidr: Mpidr, timer: Intid) -> Result<Port, InitError> {
-    with_chip!(Err(InitError::NotInitialised), chip => chip.init_cpu(mpidr, timer))
+pub fn init_cpu(mpidr: Mpidr, timer: Intid, delivery: Delivery) -> Result<Port, InitError> {
+    match CHIP.get() {
+        Some(Chip::V2(chip)) => chip.init_cpu(mpidr, timer),
+        Some(Chip::V3(chip)) => chip.init_cpu(mpidr, timer, delivery),
+        None => Err(InitError::NotInitialised),
+    }
+}
+
+/// Reads what the registers say and the tree does not. They are mapped at their physical addresses.
+pub fn facts(gic: &Gic) -> GicFacts {
+    match &gic.version {
+        GicVersion::V2 { .. } => GicFacts::UNKNOWN,
+        GicVersion::V3 { distributor, .. } => {
+            let security =
+                if gicv3::has_one_security_state(distributor.start()) { Security::One } else { Security::Two };
+            let lines = gicv3::spi_words(distributor.start()) as u32;
+            GicFacts { security, intid_limit: (32 * (lines + 1)).min(1020) }
+        }
+    }
+}
+
+/// Makes an SPI the hypervisor's own, at the calling CPU, and enables it. `port` is the calling CPU's or that of the CPU
+/// that it is to arrive at.
+pub fn claim(intid: Intid, port: &Port) {
+    let (word, mask) = (intid.index() / 32, 1 << (intid.get() % 32));
+    if let (Some(Chip::V3(chip)), Some(bank)) = (CHIP.get(), bank(port, word))
+        && chip.own_group() == Group::Own
+    {
+        bank.set_groups(word, bank.groups(word) & !mask);
+        bank.set_priority(intid, OWN_PRIORITY);
+    }
+    route(intid, port);
+    enable(port, word, mask);
 }
 
 /// Acknowledges the pending interrupt of highest priority.
 #[inline(always)]
 pub fn acknowledge() -> Acknowledged {
-    Acknowledged(with_chip!(1023, chip => chip.acknowledge()))
+    Acknowledged { raw: with_chip!(1023, chip => chip.acknowledge()), group: Group::Guests }
+}
+
+/// Acknowledges the pending interrupt of the hypervisor's own group; there is none where it has no group of its own.
+pub fn acknowledge_own() -> Acknowledged {
+    let raw = match CHIP.get() {
+        Some(Chip::V3(chip)) if chip.own_group() == Group::Own => chip.acknowledge_own(),
+        _ => 1023,
+    };
+    Acknowledged { raw, group: Group::Own }
 }
 
 /// Drops the priority of an interrupt that was acknowledged; it stays active.
 #[inline(always)]
 pub fn drop_priority(interrupt: Acknowledged) {
-    with_chip!((), chip => chip.drop_priority(interrupt.0));
+    match interrupt.group {
+        Group::Guests => with_chip!((), chip => chip.drop_priority(interrupt.raw)),
+        Group::Own => gicv3::drop_own_priority(interrupt.raw),
+    }
 }
 
 /// Deactivates an interrupt whose priority was dropped.
 #[inline(always)]
 pub fn deactivate(interrupt: Acknowledged) {
-    with_chip!((), chip => chip.deactivate(interrupt.0));
+    match interrupt.group {
+        Group::Guests => with_chip!((), chip => chip.deactivate(interrupt.raw)),
+        Group::Own => gicv3::deactivate_own(interrupt.raw),
+    }
+}
+
+/// Tells another CPU of mail, by an SGI or by what stands for it there. What was stored before is visible to it.
+#[inline(always)]
+pub fn kick(target: &Port) {
+    match target.kick {
+        Kick::Sgi => with_chip!((), chip => chip.kick(signal_value(KICK, target))),
+        Kick::Private(mask) => {
+            dsb_ishst(); // the mail is visible before the interrupt
+            target.private.change(&HwBits { set_pending: mask, ..HwBits::default() });
+        }
+    }
 }
 
 /// Returns what [`signal`] takes to interrupt a CPU with one of the hypervisor's SGIs.

@@ -2,8 +2,7 @@
 //! What happens at an exit. Each handler decides and returns an [`Action`]; [`act`] alone carries it out.
 
 use super::percpu::{Local, Mail, PerCpu, Role};
-use super::{Machine, housekeeping, interrupts, lifecycle, panic, quick, registers, setway};
-use crate::arch::sysreg::wfi;
+use super::{Machine, direct, housekeeping, interrupts, lifecycle, panic, quick, registers, setway};
 use crate::arch::vectors::Frame;
 use crate::arch::{timer, vcpu};
 use crate::exit::{Action, Direction, ExitReason, Injection, StopReason};
@@ -46,12 +45,12 @@ pub fn interrupt(interrupt: irqchip::Acknowledged) {
     leave_if_stopping(this_cpu);
 }
 
-/// An FIQ while a guest runs.
-pub extern "C" fn fast_interrupt() {
+/// An interrupt of the hypervisor's own group while a guest runs: an FIQ.
+pub extern "C" fn own_interrupt() {
     let this_cpu = PerCpu::current();
     // SAFETY: an exit handler of this CPU, the only one alive.
     let local = unsafe { this_cpu.local() };
-    interrupts::serve(this_cpu, local, irqchip::acknowledge());
+    interrupts::serve(this_cpu, local, irqchip::acknowledge_own());
     leave_if_stopping(this_cpu);
 }
 
@@ -126,9 +125,7 @@ fn call(context: &mut Context, frame: &mut Frame, reason: ExitReason) -> Action 
         }
         Call::AffinityInfo { target, level } => affinity_info(context, target, level),
         Call::Suspend => {
-            if !interrupts::has_pending() {
-                wfi();
-            }
+            interrupts::wait(context.role);
             ReturnCode::Success.to_register()
         }
         Call::CpuOff => {
@@ -263,6 +260,15 @@ fn trapped_register(context: &mut Context, frame: &mut Frame, esr: u64) -> Actio
     let written = frame.get(access.register.get());
     let is_read = access.direction == Direction::Read;
     let Context { machine, cpu, role, local } = context;
+    if let Some(controller) = &role.partition.direct
+        && let Some(answer) = direct::system_register(role, controller, access.name, access.direction, written)
+    {
+        cpu.counters.count(ExitReason::SysReg);
+        if is_read {
+            frame.set(access.register.get(), answer);
+        }
+        return Action::Advance;
+    }
     if access.name == ICC_DIR_EL1 && !is_read {
         cpu.counters.count(ExitReason::SysReg);
         interrupts::deactivate(cpu, role, local, written);

@@ -89,8 +89,7 @@ pub fn take_over(machine: &'static Machine, boot_cpu: &'static PerCpu, mut uart:
     };
     DESK.call_once(|| SpinMutex::new(make()));
     if let (Some(intid), Some(target)) = (machine.console, keeper.port()) {
-        irqchip::route(intid, target);
-        irqchip::enable(target, intid.index() / 32, 1 << (intid.get() % 32));
+        irqchip::claim(intid, target);
     }
     info!(
         "Ctrl-G moves the keyboard: a digit or n to a partition, h to the hypervisor's shell, r shows one raw, ? explains"

@@ -5,13 +5,15 @@
 use super::housekeeping;
 use super::partition::Partition;
 use super::percpu::{Local, Mail, PerCpu, Role};
-use super::{Machine, get};
+use super::{Machine, direct, get};
 use crate::addr::Ipa;
+use crate::arch::sysreg::wfi;
 use crate::arch::timer;
+use crate::config::Delivery;
 use crate::device::Line;
 use crate::device::pl011::Effect;
 use crate::exit::ExitReason;
-use crate::id::Intid;
+use crate::id::{Intid, VcpuId};
 use crate::idregs::{GicInterface, Profile, Shown};
 use crate::irqchip;
 use crate::mmio::Width;
@@ -161,9 +163,19 @@ pub fn make_vgic(plan: &PartitionPlan, owned: &[InterruptPlan], board: &Board) -
     })
 }
 
-/// Serves the most urgent interrupts that are pending while no guest runs on this CPU.
+/// Serves the most urgent interrupts that are pending while no guest runs on this CPU. Where a guest's interrupts arrive
+/// directly, they wait for it.
 pub fn drain(this_cpu: &'static PerCpu, local: &mut Local) {
+    let takes_guests = this_cpu.delivery() == Delivery::Virtual;
     for _ in 0..DRAIN_LIMIT {
+        let own = irqchip::acknowledge_own();
+        if own.intid().is_some() {
+            serve(this_cpu, local, own);
+            continue;
+        }
+        if !takes_guests {
+            return;
+        }
         let interrupt = irqchip::acknowledge();
         if interrupt.intid().is_none() {
             return;
@@ -178,15 +190,19 @@ pub fn serve(this_cpu: &'static PerCpu, local: &mut Local, interrupt: irqchip::A
     let Some(intid) = interrupt.intid() else { return };
     irqchip::drop_priority(interrupt);
     let (Some(machine), role) = (get(), this_cpu.role()) else { return irqchip::deactivate(interrupt) };
+    let is_kick = match this_cpu.delivery() {
+        Delivery::Virtual => intid == irqchip::KICK,
+        Delivery::Direct => irqchip::maintenance() == Some(intid),
+    };
+    if is_kick {
+        irqchip::deactivate(interrupt);
+        this_cpu.counters.count(ExitReason::Kick);
+        return read_mail(this_cpu, local);
+    }
     if intid == irqchip::GUEST_SGI {
         irqchip::deactivate(interrupt);
         this_cpu.counters.count(ExitReason::Kick);
         return take_sgi(this_cpu, local);
-    }
-    if intid == irqchip::KICK {
-        irqchip::deactivate(interrupt);
-        this_cpu.counters.count(ExitReason::Kick);
-        return read_mail(this_cpu, local);
     }
     if intid == machine.timer {
         housekeeping::attend(this_cpu);
@@ -244,25 +260,44 @@ fn read_mail(this_cpu: &'static PerCpu, local: &mut Local) {
     }
 }
 
+/// Waits until there is an interrupt for the guest, or one for the hypervisor.
+pub fn wait(role: &Role) {
+    if role.partition.direct.is_some() {
+        direct::wait();
+    } else if !has_pending() {
+        wfi();
+    }
+}
+
 /// Tells whether the guest has an interrupt in a list register.
-pub fn has_pending() -> bool {
+fn has_pending() -> bool {
     let all = u32::MAX >> (32 - irqchip::list_register_count().clamp(1, 16));
     irqchip::free_lrs() & all != all
 }
 
 /// A vCPU begins on this CPU, whose virtual interface is as after a reset: [`end`] and boot leave it so.
 pub fn begin(this_cpu: &'static PerCpu, role: &Role, local: &mut Local) {
+    if role.partition.direct.is_some() {
+        return direct::begin();
+    }
     local.interface.start(&role.partition.vgic, &mut Hardware::new(this_cpu, role));
 }
 
 /// A vCPU ends on this CPU.
 pub fn end(this_cpu: &'static PerCpu, role: &Role, local: &mut Local) {
+    if role.partition.direct.is_some() {
+        return direct::end();
+    }
     local.interface.stop(&role.partition.vgic, &mut Hardware::new(this_cpu, role));
     irqchip::reset_virtual_interface();
 }
 
 /// Cleans this CPU's private interrupts of the partition when it stops.
 pub fn clean_private(this_cpu: &PerCpu, partition: &Partition) {
+    if partition.direct.is_some() {
+        // Those of all its CPUs are cleaned when the last of them has stopped: until then the others may still raise them.
+        return;
+    }
     if let Some(port) = this_cpu.port() {
         irqchip::change(port, &HwBits::clean(0, partition.vgic.linked_ppis()));
     }
@@ -272,6 +307,13 @@ pub fn clean_private(this_cpu: &PerCpu, partition: &Partition) {
 /// says, routed to its first CPU. None of its vCPUs runs.
 pub fn clean_partition(machine: &Machine, this_cpu: &PerCpu, partition: &Partition) {
     let Some(port) = this_cpu.port() else { return };
+    if let Some(controller) = &partition.direct {
+        direct::clean(this_cpu, partition, controller);
+        if let Some(console) = &partition.console {
+            console.device.reset();
+        }
+        return;
+    }
     let first = partition.plan.vcpus.first().and_then(|vcpu| machine.cpu(vcpu.cpu)).and_then(PerCpu::port);
     for (word, mask, edge) in partition.vgic.owned_words() {
         irqchip::change(port, &HwBits::clean(word, mask));
@@ -297,6 +339,14 @@ pub fn access(
     width: Width,
     value: Option<u64>,
 ) -> Option<u64> {
+    if let Some(controller) = &role.partition.direct {
+        let answer = direct::access(this_cpu, role, controller, ipa, width, value);
+        if answer.is_some() {
+            // The guest may have taken back what its console's line made pending.
+            settle_direct(this_cpu, role.partition);
+            return answer;
+        }
+    }
     let mut hardware = Hardware::new(this_cpu, role);
     let (interface, vgic) = (&mut local.interface, &role.partition.vgic);
     if let Some(offset) = role.distributor.offset(ipa) {
@@ -343,7 +393,10 @@ pub fn access(
             }
         }
     };
-    console.device.settle(|line| vgic.set_own_line(interface, &mut hardware, planned.intid, level(line)));
+    match partition.direct {
+        Some(_) => settle_direct(this_cpu, partition),
+        None => console.device.settle(|line| vgic.set_own_line(interface, &mut hardware, planned.intid, level(line))),
+    }
     if effect == Effect::Output {
         housekeeping::notify();
     }
@@ -353,7 +406,21 @@ pub fn access(
 /// Raises or lowers the line of a partition's console from the housekeeping CPU.
 pub fn settle_console(partition: &Partition) {
     let (Some(console), Some(planned)) = (&partition.console, partition.plan.console) else { return };
+    if partition.direct.is_some() {
+        if let Some(cpu) = partition.cpu(VcpuId::new(0)) {
+            settle_direct(cpu, partition);
+        }
+        return;
+    }
     console.device.settle(|line| kick(partition, partition.vgic.set_line(planned.intid, level(line))));
+}
+
+/// Makes the console's spare interrupt follow its line.
+fn settle_direct(cpu: &PerCpu, partition: &Partition) {
+    if let (Some(console), Some(spare), Some(port)) = (&partition.console, partition.plan.spare_interrupt(), cpu.port())
+    {
+        console.device.settle(|line| direct::follow(port, spare.intid, line));
+    }
 }
 
 const fn level(line: Line) -> Level {

@@ -3,6 +3,7 @@
 //! builds it once; from then on each part is shared immutably, with atomics and a few short locks inside.
 
 pub mod audit;
+pub mod direct;
 pub mod exit;
 pub mod housekeeping;
 pub mod idle;

@@ -16,6 +16,7 @@ use crate::partition::Lifecycle;
 use crate::plan::{Dma, DmaQuiesce, PartitionPlan};
 use crate::stage2::Stage2;
 use crate::vgic::Vgic;
+use crate::vgic::direct::Direct;
 
 /// A partition of the running machine.
 pub struct Partition {
@@ -23,8 +24,10 @@ pub struct Partition {
     pub plan: PartitionPlan,
     /// Who of it runs.
     pub life: Lifecycle,
-    /// Its interrupt controller.
+    /// Its interrupt controller, where its interrupts take exits.
     pub vgic: Vgic,
+    /// Its interrupt controller, where they arrive directly.
+    pub direct: Option<DirectController>,
     /// Its stage 2.
     pub confinement: Confinement,
     /// Its tables.
@@ -53,11 +56,20 @@ pub struct Console {
     pub device: Pl011,
 }
 
+/// An interrupt controller with direct delivery.
+pub struct DirectController {
+    /// What decides.
+    pub policy: Direct,
+    /// One vCPU of the partition writes at a time.
+    pub one_at_a_time: Mutex<()>,
+}
+
 impl Partition {
     /// Makes a partition that is off.
     pub fn new(
         plan: PartitionPlan,
         vgic: Vgic,
+        direct: Option<DirectController>,
         confinement: Confinement,
         stage2: Stage2,
         console: Option<Console>,
@@ -67,6 +79,7 @@ impl Partition {
             life: Lifecycle::new(plan.vcpus.len()),
             plan,
             vgic,
+            direct,
             confinement,
             stage2,
             console,

@@ -10,6 +10,7 @@ use super::prepare::Preparation;
 use crate::addr::{Ipa, IpaRange, Pa, Va};
 use crate::arch::cpu::Features;
 use crate::arch::mmu::Window;
+use crate::config::Delivery;
 use crate::exit::{ExitCounters, ExitReason};
 use crate::fault::{RateLimiter, RecordRing};
 use crate::id::{CpuId, Mpidr, VcpuId};
@@ -58,7 +59,7 @@ pub struct Role {
     pub partition: &'static Partition,
     /// Its id there.
     pub vcpu: VcpuId,
-    /// Where the guest finds its distributor.
+    /// Where the guest finds the distributor that `vgic` emulates, if that is what it has.
     pub distributor: Frame,
     /// Where it finds the redistributors of its vCPUs; nowhere with GICv2.
     pub redistributors: Frame,
@@ -93,11 +94,15 @@ impl Frame {
 impl Role {
     /// Makes the role of a vCPU.
     pub fn new(partition: &'static Partition, vcpu: VcpuId) -> Self {
-        let (distributor, redistributors) = match partition.plan.gic {
-            GuestGic::V2 { distributor, .. } => (distributor, None),
-            GuestGic::V3 { distributor, redistributors } => (distributor, Some(redistributors)),
+        let (distributor, redistributors) = match (partition.plan.gic, partition.plan.delivery) {
+            // These have frames of another kind: see `machine::direct`.
+            (_, Delivery::Direct) => (None, None),
+            (GuestGic::V2 { distributor, .. }, Delivery::Virtual) => (Some(distributor), None),
+            (GuestGic::V3 { distributor, redistributors }, Delivery::Virtual) => {
+                (Some(distributor), Some(redistributors))
+            }
         };
-        Self { partition, vcpu, distributor: Frame::of(Some(distributor)), redistributors: Frame::of(redistributors) }
+        Self { partition, vcpu, distributor: Frame::of(distributor), redistributors: Frame::of(redistributors) }
     }
 }
 
@@ -295,6 +300,11 @@ impl PerCpu {
         unsafe { &mut *self.local.get() }
     }
 
+    /// Returns how the interrupts of its guest arrive; a CPU without a guest is like one whose guest's interrupts take exits.
+    pub fn delivery(&self) -> Delivery {
+        self.role().map_or(Delivery::Virtual, |role| role.partition.plan.delivery)
+    }
+
     /// Returns the top of its stack.
     pub fn stack_top(&self) -> Va {
         self.stack_top
@@ -304,9 +314,9 @@ impl PerCpu {
     /// interrupted for would keep later mail from interrupting.
     pub fn post(&self, mail: Mail) {
         let Some(port) = self.port() else { return };
-        // The mail is visible before the interrupt is raised: `signal` orders stores before it.
+        // The mail is visible before the interrupt is raised: `kick` orders stores before it.
         if self.mail.fetch_or(mail.bit(), Ordering::SeqCst) & mail.bit() == 0 {
-            irqchip::signal(irqchip::signal_value(irqchip::KICK, port));
+            irqchip::kick(port);
         }
     }
 

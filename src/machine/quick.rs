@@ -100,7 +100,9 @@ pub extern "C" fn system_register(frame: &mut Frame, esr: u64) {
         return exit::synchronous(frame, esr);
     }
     // Only GICv3 has this register.
-    let Some(role) = this_cpu.role() else { return exit::synchronous(frame, esr) };
+    let Some(role) = this_cpu.role().filter(|role| role.partition.direct.is_none()) else {
+        return exit::synchronous(frame, esr);
+    };
     // SAFETY: an exit handler of this CPU, the only one alive.
     let local = unsafe { this_cpu.local() };
     let value = frame.get(access.register.get());
