@@ -20,6 +20,11 @@ pub fn ticks(milliseconds: u64) -> u64 {
     frequency().saturating_mul(milliseconds) / 1000
 }
 
+/// Returns how many microseconds `ticks` are, rounded up.
+pub fn microseconds(ticks: u64) -> u64 {
+    ticks.saturating_mul(1_000_000).div_ceil(frequency())
+}
+
 /// Lets this CPU's hypervisor timer fire at `deadline`, in ticks of the physical count.
 pub fn arm(deadline: u64) {
     write_sysreg!("cnthp_cval_el2", deadline);

@@ -9,8 +9,9 @@ use super::Machine;
 use super::partition::Partition;
 use crate::addr::{IpaRange, PaRange};
 use crate::arch::mmu;
-use crate::id::{Intid, PartitionId};
+use crate::id::{CpuId, Intid, PartitionId};
 use crate::irqchip;
+use crate::irqchip::direct::{self as interface, SpiState};
 use crate::memory::HeapTables;
 use crate::plan::{GuestGic, PartitionPlan};
 use crate::stage2::{Kind, Leaf};
@@ -37,6 +38,23 @@ pub enum Finding {
         /// Which.
         intid: Intid,
     },
+    /// An SPI of a partition with direct delivery is in the hypervisor's group, as urgent as its interrupts, or goes to a CPU
+    /// of nobody or of somebody else.
+    Direct {
+        /// Whose.
+        partition: PartitionId,
+        /// Which.
+        intid: Intid,
+        /// How the distributor holds it.
+        state: SpiState,
+    },
+    /// On a CPU the private interrupts of the hypervisor's group are not those that are the hypervisor's.
+    Private {
+        /// Which CPU.
+        cpu: CpuId,
+        /// Those in Group 0, as bits.
+        group0: u32,
+    },
     /// A physical SPI is enabled that nobody owns.
     Enabled {
         /// Which.
@@ -53,6 +71,12 @@ impl fmt::Display for Finding {
                 leaf.size, leaf.pa, leaf.ipa
             ),
             Self::Own { partition, range } => write!(f, "EL2 maps {range}, which is {partition}'s"),
+            Self::Direct { partition, intid, state } => write!(
+                f,
+                "{intid} of {partition} is in group {} with priority {:#x}, routed to {:#x}",
+                state.group, state.priority, state.route
+            ),
+            Self::Private { cpu, group0 } => write!(f, "{cpu}: the private interrupts of Group 0 are {group0:#x}"),
             Self::ConsoleDisabled { intid } => write!(f, "{intid}, the console's, is disabled"),
             Self::Enabled { intid } => write!(f, "{intid} is enabled, but nobody owns it"),
         }
@@ -89,15 +113,38 @@ pub fn audit(machine: &Machine, console: Option<Intid>, report: &mut impl FnMut(
     for intid in irqchip::enabled_spis() {
         audited.interrupts += 1;
         hears |= console == Some(intid);
-        let owns = |partition: &Partition| partition.plan.interrupts.iter().any(|owned| owned.intid == intid);
+        let owns = |partition: &Partition| partition.plan.owned_interrupts().any(|owned| owned.intid == intid);
         if console != Some(intid) && !machine.partitions.iter().any(owns) {
             report(Finding::Enabled { intid });
         }
     }
+    machine.partitions.iter().for_each(|partition| direct(machine, partition, report));
     if let Some(intid) = console.filter(|_| !hears) {
         report(Finding::ConsoleDisabled { intid });
     }
     audited
+}
+
+/// Looks at the interrupts of a partition that arrive at its guest directly.
+fn direct(machine: &Machine, partition: &Partition, report: &mut impl FnMut(Finding)) {
+    if partition.direct.is_none() {
+        return;
+    }
+    let cpus = || partition.plan.vcpus.iter().filter_map(|vcpu| machine.cpu(vcpu.cpu));
+    for owned in partition.plan.owned_interrupts() {
+        let Some(state) = interface::spi_state(owned.intid) else { continue };
+        let is_own_cpu = cpus().any(|cpu| cpu.mpidr.get() == state.route);
+        if state.group != 1 || state.priority < 0x80 || !is_own_cpu {
+            report(Finding::Direct { partition: partition.plan.id, intid: owned.intid, state });
+        }
+    }
+    let kick = irqchip::maintenance().map_or(0, |intid| 1 << intid.get());
+    for cpu in cpus() {
+        let Some(group0) = cpu.port().map(interface::own_private) else { continue };
+        if group0 != kick | 1 << machine.timer.get() {
+            report(Finding::Private { cpu: cpu.id, group0 });
+        }
+    }
 }
 
 /// Tells whether memory or devices of a partition lie in a physical range.

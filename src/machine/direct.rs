@@ -3,6 +3,8 @@
 //! interface is the guest's (IRQs go to EL1, the hypervisor's FIQs to EL2); while none runs, none of the guest's
 //! interrupts is taken.
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use super::partition::{DirectController, Partition};
 use super::percpu::{PerCpu, Role};
 use crate::addr::Ipa;
@@ -38,7 +40,7 @@ pub fn make(plan: &PartitionPlan, board: &Board) -> Option<DirectController> {
     let timers = 1 << board.timer.physical.intid.get() | 1 << board.timer.virtual_.intid.get();
     let spare = plan.spare_interrupt().map(|spare| spare.intid);
     let policy = Direct::new(plan.vcpus.len(), irqchip::spi_words(), timers, &owned, spare);
-    Some(DirectController { policy, one_at_a_time: spin::Mutex::new(()) })
+    Some(DirectController { policy, one_at_a_time: spin::Mutex::new(()), line_was_high: AtomicBool::new(false) })
 }
 
 /// A vCPU begins on this CPU: the interface is its guest's from now on.
@@ -67,19 +69,22 @@ pub fn wait() {
 
 /// Returns a partition's interrupts to the state after a reset. None of its vCPUs runs.
 pub fn clean(this_cpu: &PerCpu, partition: &Partition, controller: &DirectController) {
+    controller.line_was_high.store(false, Ordering::SeqCst);
     controller.policy.reset(|effect| carry_out(this_cpu, partition, effect));
 }
 
-/// Makes an SPI follow the line of an emulated device: pending while it is high.
-pub fn follow(port: &Port, spare: Intid, line: Line) {
+/// Makes the console's spare SPI follow its line: pending at each look while it is high, and no more when it has fallen.
+/// Between two looks the pending state is the guest's to change. Where two CPUs look at once, the one whose level does
+/// not hold looks again (`Pl011::settle`), so that nothing is lost; at worst one interrupt too many comes.
+pub fn follow(port: &Port, controller: &DirectController, spare: Intid, line: Line) {
     let (word, mask) = (spare.index() / 32, 1 << (spare.get() % 32));
-    irqchip::change(
-        port,
-        &match line {
-            Line::High => HwBits { word, set_pending: mask, ..HwBits::default() },
-            Line::Low => HwBits { word, clear_pending: mask, ..HwBits::default() },
-        },
-    );
+    let none = HwBits { word, ..HwBits::default() };
+    let was_high = controller.line_was_high.swap(line == Line::High, Ordering::SeqCst);
+    match line {
+        Line::High => irqchip::change(port, &HwBits { set_pending: mask, ..none }),
+        Line::Low if was_high => irqchip::change(port, &HwBits { clear_pending: mask, ..none }),
+        Line::Low => {}
+    }
 }
 
 /// Lets the guest's distributor and redistributors answer an access; `None` where neither is.

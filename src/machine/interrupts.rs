@@ -417,9 +417,9 @@ pub fn settle_console(partition: &Partition) {
 
 /// Makes the console's spare interrupt follow its line.
 fn settle_direct(cpu: &PerCpu, partition: &Partition) {
-    if let (Some(console), Some(spare), Some(port)) = (&partition.console, partition.plan.spare_interrupt(), cpu.port())
-    {
-        console.device.settle(|line| direct::follow(port, spare.intid, line));
+    let of_plan = (&partition.console, &partition.direct, partition.plan.spare_interrupt());
+    if let ((Some(console), Some(controller), Some(spare)), Some(port)) = (of_plan, cpu.port()) {
+        console.device.settle(|line| direct::follow(port, controller, spare.intid, line));
     }
 }
 

@@ -73,12 +73,16 @@ pub fn stop(machine: &'static Machine, partition: &Partition, next: Next, reason
     // One that is being prepared is simply not begun: its first CPU looks at the state between two steps.
     if partition.life.state() == State::Preparing && next == Next::Off && partition.life.abandon() {
         partition.set_last_stop(reason);
+        partition.begin_stop(0);
+        partition.end_stop(0);
         housekeeping::notify();
         return true;
     }
+    let asked_at = timer::now();
     if !partition.life.request_stop(next) {
         return false;
     }
+    partition.begin_stop(asked_at);
     partition.set_last_stop(refusal.unwrap_or(reason));
     for vcpu in &partition.plan.vcpus {
         if let Some(cpu) = machine.cpu(vcpu.cpu) {
@@ -185,6 +189,7 @@ fn acknowledge(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role
     leave(this_cpu, role, local);
     interrupts::clean_private(this_cpu, partition);
     let Some(next) = partition.life.acknowledge(role.vcpu) else { return Attention::Done };
+    partition.end_stop(timer::now());
     let is_quiet = quiesce_masters(partition, local);
     if next == Next::Restart && !is_quiet {
         partition.set_last_stop(StopReason::MasterRuns);

@@ -2,7 +2,7 @@
 //! A partition as it runs: its plan, and what of it changes.
 
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use spin::{Mutex, Once};
 
@@ -42,6 +42,9 @@ pub struct Partition {
     restarts: AtomicU32,
     began_after: AtomicU64,
     scrubbing: AtomicU64,
+    /// When the last stop was asked for, and how long its CPUs took to leave their guest, in ticks.
+    stop_began: AtomicU64,
+    stop_took: AtomicU64,
     last_stop: Mutex<Option<StopReason>>,
     /// The device, by its place in the plan, that did not stop mastering the bus when it was told to.
     runaway: Once<usize>,
@@ -62,6 +65,8 @@ pub struct DirectController {
     pub policy: Direct,
     /// One vCPU of the partition writes at a time.
     pub one_at_a_time: Mutex<()>,
+    /// The console's line was high when it was looked at last.
+    pub line_was_high: AtomicBool,
 }
 
 impl Partition {
@@ -89,6 +94,8 @@ impl Partition {
             restarts: AtomicU32::new(0),
             began_after: AtomicU64::new(0),
             scrubbing: AtomicU64::new(0),
+            stop_began: AtomicU64::new(0),
+            stop_took: AtomicU64::new(0),
             last_stop: Mutex::new(None),
             runaway: Once::new(),
         }
@@ -138,6 +145,21 @@ impl Partition {
     /// Returns what [`Partition::set_began`] was told.
     pub fn began(&self) -> (u64, u64) {
         (self.began_after.load(Ordering::Relaxed), self.scrubbing.load(Ordering::Relaxed))
+    }
+
+    /// Notes when a stop is asked for, in ticks.
+    pub fn begin_stop(&self, now: u64) {
+        self.stop_began.store(now, Ordering::Relaxed);
+    }
+
+    /// Notes when the last of its CPUs has left the guest.
+    pub fn end_stop(&self, now: u64) {
+        self.stop_took.store(now.saturating_sub(self.stop_began.load(Ordering::Relaxed)), Ordering::Relaxed);
+    }
+
+    /// Returns how long its CPUs took to leave their guest at the last stop, in ticks.
+    pub fn stop_took(&self) -> u64 {
+        self.stop_took.load(Ordering::Relaxed)
     }
 
     /// Remembers why it was stopped.

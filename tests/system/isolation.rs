@@ -129,6 +129,16 @@ fn everything_is_tried_on_gicv3() {
     assert_wall_holds(machine("hostile-gicv3", Gic::V3, &sweep), 6, 400);
 }
 
+/// The attacker has its CPUs' interfaces and the priorities of its own interrupts; distributor and redistributors stay
+/// filtered.
+#[test]
+fn everything_is_tried_by_a_partition_with_direct_interrupts() {
+    let sweep = format!("sweep={DEVICES} first=0 pages=1000 seed=5");
+    let text = config(&sweep).replace("[partition.hostile]", "[partition.hostile]\ninterrupts = \"direct\"");
+    let machine = Machine::with_config("hostile-direct", &text).cpu("cortex-a53,cntfrq=1000000000").memory("1G");
+    assert_wall_holds(machine.timing(Timing::Instructions), 6, 400);
+}
+
 #[test]
 fn everything_is_tried_on_gicv2() {
     let sweep = format!("sweep={BUNDLE} first=1G pages=4000 seed=2");

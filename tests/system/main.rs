@@ -5,6 +5,7 @@
 mod bench;
 mod boots;
 mod devices;
+mod direct;
 mod faults;
 mod guests;
 mod interrupts;

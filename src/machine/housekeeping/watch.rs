@@ -136,7 +136,10 @@ fn report(partition: &Partition, before: State, state: State, suppressed: u32) {
                 let path = partition.unstoppable_master().unwrap_or("?");
                 error!("partition {name} is off: {reason}: {path}");
             }
-            Some(reason) => info!("partition {name} is off: {reason}"),
+            Some(reason) => {
+                let took = timer::microseconds(partition.stop_took());
+                info!("partition {name} is off: {reason}; its CPUs left it within {took} us");
+            }
             None => info!("partition {name} is off"),
         },
     }

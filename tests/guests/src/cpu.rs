@@ -105,6 +105,8 @@ instructions! {
     unmask_irq = "msr daifclr, #2";
     /// Unmasks FIQ.
     unmask_fiq = "msr daifclr, #1";
+    /// Masks everything that can be masked: debug exceptions, SError, IRQ and FIQ.
+    mask_all = "msr daifset, #15";
     /// Masks IRQ.
     mask_irq = "msr daifset, #2";
 }

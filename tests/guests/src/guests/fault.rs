@@ -14,15 +14,19 @@
 //! | `serror` | a store past the caches that nobody waits for: an SError on real buses, an abort in QEMU |
 //! | `vectors` | an exception whose vectors are at `addr`: where nothing is, it takes aborts for ever |
 //! | `spin` | an endless loop with interrupts masked |
+//! | `hold` | takes two ticks, then an SGI of the highest priority that it never ends, masks everything and spins |
+//! | `hold-wfi` | the same, but it sleeps |
 //! | `wfi` | sleeps for ever with interrupts masked |
 //! | `off` | turns its own CPU off, the last one |
 
 use core::arch::naked_asm;
 
 use crate::entry::machine;
+use crate::gic::SgiTarget;
+use crate::guests::ticker;
 use crate::mmu::{self, Kind};
 use crate::probe::{self, Caught, Code};
-use crate::{cpu, println, psci, report, timer, write_register};
+use crate::{cpu, gic, println, psci, report, timer, write_register};
 
 /// Runs the guest.
 pub fn main() {
@@ -46,6 +50,8 @@ pub fn main() {
         "spin" => loop {
             core::hint::spin_loop();
         },
+        "hold" => hold(core::hint::spin_loop),
+        "hold-wfi" => hold(cpu::wfi),
         "wfi" => psci::park(),
         "off" => Ok(psci::cpu_off() as u64),
         _ => panic!("no such thing to do: {what}"),
@@ -69,6 +75,28 @@ fn beat() -> ! {
         println!("fault: alive {number}");
     }
     psci::park()
+}
+
+/// Shows that interrupts come, and then does all that a guest can against one that makes it leave: an active interrupt of
+/// the highest priority, everything masked in the interrupt controller's CPU interface and in PSTATE.
+fn hold(wait: fn()) -> ! {
+    const SGI: u32 = 1;
+    ticker::start(timer::ticks(1000));
+    ticker::wait_for(2);
+    timer::stop_virtual();
+    gic::set_priority(SGI, 0);
+    gic::enable(SGI);
+    gic::send_sgi(SGI, SgiTarget::Own);
+    while gic::acknowledge(gic::usual_group()).is_none() {}
+    println!("fault: holds after {} ticks", ticker::beats());
+    gic::set_mask(0);
+    if gic::is_v3() {
+        write_register!("s3_0_c12_c12_7", 0u64); // ICC_IGRPEN1_EL1
+    }
+    cpu::mask_all();
+    loop {
+        wait();
+    }
 }
 
 fn touch(code: Code, address: u64, kind: Kind) -> Result<u64, Caught> {

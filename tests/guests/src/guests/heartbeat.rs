@@ -3,13 +3,14 @@
 //!
 //! `heartbeat 12: late max 340 ticks, memory ok 0x1234abcd`
 //!
-//! Options: `period-ms=` (1000), `count=` (0: for ever), `memory=` (1M: bytes of RAM to watch). With a count it ends with its
+//! Options: `period-ms=` (1000), `count=` (0: for ever), `memory=` (1M: bytes of RAM to watch), `silent=` (0: so many beats come
+//! first without a word, between two HVCs whose immediate is 0xbea7, which an emulator's log shows). With a count it ends with its
 //! claims, `DONE` and SYSTEM_OFF.
 
 use super::ticker;
 use crate::entry::machine;
 use crate::pattern::Pattern;
-use crate::{println, report, timer};
+use crate::{println, psci, report, timer};
 
 /// Runs the guest.
 pub fn main() {
@@ -20,8 +21,16 @@ pub fn main() {
     println!("heartbeat: {} cpus, {:#x} bytes watched", machine().cpus.len(), pattern.size());
 
     ticker::start(period);
+    let silent = options.number("silent", 0);
+    if silent > 0 {
+        // From a beat on, not from somewhere before it.
+        ticker::wait_for(1);
+        psci::mark();
+        ticker::wait_for(1 + silent);
+        psci::mark();
+    }
     let mut changed = false;
-    for beat in 1.. {
+    for beat in ticker::beats() + 1.. {
         ticker::wait_for(beat);
         let hash = pattern.rehash();
         changed |= hash != pattern.hash;

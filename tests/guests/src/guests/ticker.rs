@@ -28,6 +28,11 @@ pub fn latest() -> u64 {
     LATEST.load(Ordering::Relaxed)
 }
 
+/// Returns how many interrupts there have been.
+pub fn beats() -> u64 {
+    BEATS.load(Ordering::Relaxed)
+}
+
 /// Sleeps until there have been `number` interrupts.
 pub fn wait_for(number: u64) {
     while BEATS.load(Ordering::Relaxed) < number {
