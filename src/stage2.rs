@@ -30,6 +30,15 @@ pub enum Kind {
     Device,
 }
 
+/// Whether a map is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validity {
+    /// It is.
+    Valid,
+    /// It is taken away as a whole.
+    Invalid,
+}
+
 /// Whether stage 2 forces its memory types upon stage 1 (FEAT_S2FWB, HCR_EL2.FWB).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForcedWriteBack {
@@ -169,6 +178,22 @@ impl Stage2 {
     /// Returns how many leaves of each size were made.
     pub fn histogram(&self) -> Histogram {
         self.histogram
+    }
+
+    /// Makes every entry of the root invalid, so that nothing is reached through the tables, or valid again.
+    pub fn set_validity(&self, tables: &mut impl Tables, validity: Validity) {
+        for table in 0..self.geometry.root_tables() as u64 {
+            let root = Pa::new(self.root.get() + table * 0x1000);
+            for index in 0..512 {
+                // Only valid entries were ever written, so that the others are 0.
+                let entry = tables.get(root, index);
+                match validity {
+                    Validity::Invalid if entry != 0 => tables.set(root, index, entry & !VALID),
+                    Validity::Valid if entry != 0 => tables.set(root, index, entry | VALID),
+                    Validity::Invalid | Validity::Valid => {}
+                }
+            }
+        }
     }
 
     /// Maps `size` bytes from `ipa` to `pa`, in the largest blocks that both addresses allow.
@@ -428,6 +453,21 @@ mod tests {
         map.map(&mut tables, Ipa::new(0), Pa::new(0), 2 << 20, Kind::Ram).unwrap();
         let again = map.map(&mut tables, Ipa::new(0x1000), Pa::new(0), 4096, Kind::Ram);
         assert_eq!(again, Err(MapError::AlreadyMapped(Ipa::new(0x1000))));
+    }
+
+    #[test]
+    fn map_that_is_taken_away_reaches_nothing_and_comes_back_as_it_was() {
+        let mut tables = Fake::new(16);
+        let mut map = Stage2::new(Pa::new(0), FORTY);
+        let last = Ipa::new((1 << 40) - 4096);
+        map.map(&mut tables, Ipa::new(0), Pa::new(0), 2 << 20, Kind::Ram).unwrap();
+        map.map(&mut tables, last, Pa::new(0x3000), 4096, Kind::Device).unwrap();
+        let before = tables.entries.clone();
+        map.set_validity(&mut tables, Validity::Invalid);
+        assert_eq!((map.translate(&tables, Ipa::new(0)), map.translate(&tables, last)), (None, None));
+        map.for_each_leaf(&tables, &mut |leaf| panic!("{leaf:?}"));
+        map.set_validity(&mut tables, Validity::Valid);
+        assert_eq!(tables.entries, before);
     }
 
     #[test]

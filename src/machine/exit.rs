@@ -29,6 +29,8 @@ pub fn hypercall(frame: &mut Frame) {
 /// Any other synchronous exception from a guest. Of x19 to x29 only those that the instruction moves are in the frame.
 #[inline(never)]
 pub extern "C" fn synchronous(frame: &mut Frame, esr: u64) {
+    // A guest that is being stopped may have lost its memory: what it tried is of no interest.
+    leave_if_stopping(PerCpu::current());
     with_context(PerCpu::current(), |context| {
         let action = dispatch(context, frame, esr);
         act(context, action);

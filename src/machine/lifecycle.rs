@@ -7,12 +7,15 @@ use super::prepare::{Preparation, Progress};
 use super::{Machine, housekeeping, interrupts, partition::Partition};
 use crate::addr::Pa;
 use crate::arch::mmu::Use;
+use crate::arch::sysreg::dsb_ish;
 use crate::arch::{timer, vcpu};
 use crate::config::Restart;
 use crate::exit::StopReason;
 use crate::id::{CpuId, VcpuId};
+use crate::memory::HeapTables;
 use crate::partition::{Entry, Next, Power, State};
 use crate::plan::{Dma, DmaQuiesce};
+use crate::stage2::Validity;
 
 /// Whether a CPU has more to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,6 +199,7 @@ fn acknowledge(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role
     }
     let next = if is_quiet { next } else { Next::Off };
     interrupts::clean_partition(machine, this_cpu, partition);
+    give_back(partition);
     vcpu::invalidate_vmid(partition.confinement);
     if next == Next::Restart {
         partition.count_restart();
@@ -204,6 +208,33 @@ fn acknowledge(machine: &'static Machine, this_cpu: &'static PerCpu, role: &Role
     tell_first(machine, partition);
     housekeeping::notify();
     Attention::More
+}
+
+/// Takes its memory away from the guest of a partition that is being stopped, when one of its CPUs does not leave: a
+/// guest with direct interrupts can keep the hypervisor's from being taken, by an active priority that it writes itself
+/// (ICC_AP1R0_EL1). Its next fetch is a fault then, and that leads to EL2. Tells whether there was a CPU left.
+pub fn take_away(partition: &Partition) -> bool {
+    let mut reach = partition.reach.lock();
+    // The last CPU acknowledges before it takes the lock: while one is missing, the tables are not in use for a new life.
+    let is_held = matches!(partition.life.state(), State::Stopping(_)) && partition.life.unacknowledged() != 0;
+    if !is_held || *reach == Validity::Invalid {
+        return false;
+    }
+    *reach = Validity::Invalid;
+    partition.stage2.set_validity(&mut HeapTables, Validity::Invalid);
+    dsb_ish(); // the tables are written before translations are dropped
+    vcpu::invalidate_vmid(partition.confinement);
+    true
+}
+
+/// Undoes that, before anything of the partition runs again.
+fn give_back(partition: &Partition) {
+    let mut reach = partition.reach.lock();
+    if *reach == Validity::Invalid {
+        *reach = Validity::Valid;
+        partition.stage2.set_validity(&mut HeapTables, Validity::Valid);
+        dsb_ish(); // the tables are whole before a CPU walks them
+    }
 }
 
 /// Stops the bus masters of a partition, so that no late access of theirs reaches a fresh image. Tells whether all

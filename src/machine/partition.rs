@@ -14,7 +14,7 @@ use crate::fault::FaultWindow;
 use crate::id::{MAX_VCPUS, VcpuId};
 use crate::partition::Lifecycle;
 use crate::plan::{Dma, DmaQuiesce, PartitionPlan};
-use crate::stage2::Stage2;
+use crate::stage2::{Stage2, Validity};
 use crate::vgic::Vgic;
 use crate::vgic::direct::Direct;
 
@@ -45,6 +45,8 @@ pub struct Partition {
     /// When the last stop was asked for, and how long its CPUs took to leave their guest, in ticks.
     stop_began: AtomicU64,
     stop_took: AtomicU64,
+    /// Whether its stage 2 is in force; locked by housekeeping and by the last of its CPUs that stops.
+    pub reach: Mutex<Validity>,
     last_stop: Mutex<Option<StopReason>>,
     /// The device, by its place in the plan, that did not stop mastering the bus when it was told to.
     runaway: Once<usize>,
@@ -96,6 +98,7 @@ impl Partition {
             scrubbing: AtomicU64::new(0),
             stop_began: AtomicU64::new(0),
             stop_took: AtomicU64::new(0),
+            reach: Mutex::new(Validity::Valid),
             last_stop: Mutex::new(None),
             runaway: Once::new(),
         }

@@ -169,6 +169,13 @@ fn a_guest_that_masks_everything_and_spins_is_stopped_and_restarted() {
     }
 }
 
+#[test]
+fn a_guest_that_claims_the_highest_priority_loses_its_memory_and_is_stopped() {
+    let took = stop_of("hold-active");
+    println!("left within {took:?} us, a thousand instructions each");
+    assert!(took.iter().all(|time| (2_000..20_000).contains(time)), "{took:?} us");
+}
+
 /// Counts what QEMU's log of exceptions says of a CPU between its two marks: those taken to EL1, and those to EL2.
 fn exceptions_between_marks(log: &str, cpu: u32) -> (usize, usize) {
     let mut marks = 0;

@@ -13,12 +13,16 @@ use crate::config::WhenAllOff;
 use crate::console::Keyboard;
 use crate::exit::StopReason;
 use crate::fault::{Admission, RateLimiter};
+use crate::machine::lifecycle;
 use crate::machine::partition::Partition;
 use crate::partition::State;
 
 /// How long a CPU may take to leave its guest, in milliseconds. A guest cannot mask what makes it leave; only a bus that
 /// does not answer an access can hold it.
 const STOP_MILLISECONDS: u64 = 100;
+
+/// After so long a guest with direct interrupts that has not left loses its memory, in milliseconds.
+const TAKE_AWAY_MILLISECONDS: u64 = 2;
 
 /// So many changes of one partition are logged in a row, then four a second: a guest that resets itself without end must not
 /// push everything else out of the log.
@@ -73,6 +77,15 @@ impl Watch {
                 (seen.state, seen.generation, seen.deadline) = (state, generation, deadline(state));
             }
             let late = partition.life.unacknowledged();
+            let grace = timer::ticks(STOP_MILLISECONDS - TAKE_AWAY_MILLISECONDS);
+            if matches!(state, State::Stopping(_))
+                && partition.direct.is_some()
+                && timer::now().saturating_add(grace) > seen.deadline
+                && seen.deadline != 0
+                && lifecycle::take_away(partition)
+            {
+                warn!("partition {} does not leave its CPUs: it loses its memory", partition.plan.name);
+            }
             if matches!(state, State::Stopping(_)) && seen.deadline != 0 && timer::now() > seen.deadline && late != 0 {
                 seen.deadline = 0;
                 for vcpu in partition.plan.vcpus.iter().filter(|vcpu| late >> vcpu.id.get() & 1 == 1) {

@@ -16,6 +16,7 @@
 //! | `spin` | an endless loop with interrupts masked |
 //! | `hold` | takes two ticks, then an SGI of the highest priority that it never ends, masks everything and spins |
 //! | `hold-wfi` | the same, but it sleeps |
+//! | `hold-active` | the same as `hold`, and claims that an interrupt of the highest priority of all is active |
 //! | `wfi` | sleeps for ever with interrupts masked |
 //! | `off` | turns its own CPU off, the last one |
 
@@ -52,6 +53,7 @@ pub fn main() {
         },
         "hold" => hold(core::hint::spin_loop),
         "hold-wfi" => hold(cpu::wfi),
+        "hold-active" => hold(claim_active),
         "wfi" => psci::park(),
         "off" => Ok(psci::cpu_off() as u64),
         _ => panic!("no such thing to do: {what}"),
@@ -97,6 +99,10 @@ fn hold(wait: fn()) -> ! {
     loop {
         wait();
     }
+}
+
+fn claim_active() {
+    write_register!("s3_0_c12_c9_0", 1u64); // ICC_AP1R0_EL1
 }
 
 fn touch(code: Code, address: u64, kind: Kind) -> Result<u64, Caught> {
