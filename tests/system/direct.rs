@@ -119,6 +119,74 @@ interrupts = "direct"
     booted.assert_never_said("CHANGED|hypervisor (panic|fault)");
 }
 
+#[test]
+fn shipped_configuration_runs_a_virtual_partition_beside_a_direct_one() {
+    let mut booted = Machine::with_shipped("direct-shipped", "direct").boot();
+    let running = [r"^\[linux\] +septum demo: Linux is up on 2 CPUs", r"^\[control\] +heartbeat [0-9]+: .*memory ok"];
+    booted.expect_all(&running, 120);
+    booted.shell("audit");
+    booted.expect(r"audit: [1-9][0-9]* mappings and [1-9][0-9]* enabled interrupts are", 30);
+}
+
+#[test]
+fn a_machine_of_direct_partitions_alone_keeps_house() {
+    let text = r#"
+platform = "qemu-virt"
+[hypervisor]
+when-all-off = "power-off"
+[partition.first]
+cpus       = [0]
+memory     = "16M"
+kernel     = "guest:heartbeat"
+cmdline    = "period-ms=100"
+interrupts = "direct"
+[partition.second]
+cpus       = [1]
+memory     = "16M"
+kernel     = "guest:heartbeat"
+cmdline    = "period-ms=100"
+interrupts = "direct"
+"#;
+    let mut booted = Machine::with_config("direct-alone", text).smp(2).memory("512M").boot();
+    booted.expect_all(&["housekeeping on CPU 1", "`second` has exits for housekeeping on this CPU"], 60);
+    booted.expect_all(&[r"^\[first\] +heartbeat 3: .*memory ok", r"^\[second\] +heartbeat 3: .*memory ok"], 60);
+    for name in ["first", "second"] {
+        booted.shell(&format!("restart {name}"));
+        booted.expect(&format!(r"^\[{name}\] +heartbeat 2: .*memory ok"), 30);
+    }
+    for name in ["first", "second"] {
+        booted.shell(&format!("stop {name}"));
+    }
+    booted.expect_power_off(30);
+}
+
+#[test]
+fn psci_calls_answer_a_direct_guest() {
+    let text = r#"
+platform = "qemu-virt"
+[hypervisor]
+when-all-off = "power-off"
+[partition.beside]
+cpus    = [3]
+memory  = "16M"
+kernel  = "guest:heartbeat"
+cmdline = "period-ms=100 count=20"
+[partition.guest]
+cpus       = [0, 1, 2]
+memory     = "16M"
+kernel     = "guest:psci"
+cmdline    = "rounds=40"
+interrupts = "direct"
+"#;
+    let mut booted = Machine::with_config("direct-psci", text).cpu("max").memory("512M").boot();
+    booted.leave_keyboard();
+    booted.expect_power_off(120);
+    let claims = booted.claims(Some("guest"), "psci");
+    assert_eq!(claims.failed, []);
+    assert!(claims.ok.len() >= 30, "only {} claims", claims.ok.len());
+    assert_eq!(booted.claims(Some("beside"), "heartbeat").failed, []);
+}
+
 /// Stops and restarts a guest that holds its CPU by all means. Returns how long it took to leave, in microseconds.
 fn stop_of(how: &str) -> Vec<u64> {
     let text = format!(
