@@ -244,6 +244,33 @@ fn a_guest_that_claims_the_highest_priority_loses_its_memory_and_is_stopped() {
     assert!(took.iter().all(|time| (2_000..20_000).contains(time)), "{took:?} us");
 }
 
+/// What no trap covers (docs/safety.md): the neighbour's interrupts may come twice. It goes on all the same, and so does
+/// the hypervisor.
+#[test]
+fn a_guest_that_ends_interrupts_of_others_breaks_nothing_but_their_order() {
+    let neighbour = scenes().replace("interrupts = \"direct\"\n", "").replace("cpu = 2", "cpu = 3");
+    let text = format!(
+        r#"{neighbour}
+[partition.ender]
+cpus       = [2]
+memory     = "16M"
+kernel     = "guest:fault"
+cmdline    = "do=end-others addr=79"
+interrupts = "direct"
+"#
+    );
+    let mut booted = Machine::with_config("direct-ends-others", &text).memory("512M").boot();
+    booted.leave_keyboard();
+    booted.expect(r"^\[guest\] +DONE", 120);
+    booted.expect_anywhere(r"^\[ender\] +fault: alive", 30);
+    booted.shell("audit");
+    booted.expect(r"audit: [1-9][0-9]* mappings and [1-9][0-9]* enabled interrupts are", 30);
+    booted.shell("stop ender");
+    booted.expect(r"^\[septum\] +partition ender is off: operator", 30);
+    booted.assert_never_said("hypervisor (panic|fault)");
+    println!("failed: {:?}", booted.claims(Some("guest"), "vgic").failed);
+}
+
 /// Counts what QEMU's log of exceptions says of a CPU between its two marks: those taken to EL1, and those to EL2.
 fn exceptions_between_marks(log: &str, cpu: u32) -> (usize, usize) {
     let mut marks = 0;

@@ -17,6 +17,7 @@
 //! | `hold` | takes two ticks, then an SGI of the highest priority that it never ends, masks everything and spins |
 //! | `hold-wfi` | the same, but it sleeps |
 //! | `hold-active` | the same as `hold`, and claims that an interrupt of the highest priority of all is active |
+//! | `end-others` | takes SGIs for ever, and ends each with the id of an SPI, 32 to `addr` in turn, that it never took |
 //! | `wfi` | sleeps for ever with interrupts masked |
 //! | `off` | turns its own CPU off, the last one |
 
@@ -54,6 +55,7 @@ pub fn main() {
         "hold" => hold(core::hint::spin_loop),
         "hold-wfi" => hold(cpu::wfi),
         "hold-active" => hold(claim_active),
+        "end-others" => end_others(address),
         "wfi" => psci::park(),
         "off" => Ok(psci::cpu_off() as u64),
         _ => panic!("no such thing to do: {what}"),
@@ -99,6 +101,25 @@ fn hold(wait: fn()) -> ! {
     loop {
         wait();
     }
+}
+
+/// Ends its own interrupts by the ids of others: ICC_EOIR1_EL1, which a guest with direct interrupts has itself.
+fn end_others(last: u64) -> ! {
+    const SGI: u32 = 1;
+    gic::init_distributor();
+    gic::init_cpu();
+    gic::enable(SGI);
+    println!("fault: ends interrupts that it never took");
+    for round in 0u64.. {
+        gic::send_sgi(SGI, SgiTarget::Own);
+        while gic::acknowledge(gic::usual_group()).is_none() {}
+        write_register!("s3_0_c12_c12_1", 32 + round % (last - 31)); // ICC_EOIR1_EL1
+        gic::clear_active(SGI);
+        if round % 100_000 == 0 {
+            println!("fault: alive {round}");
+        }
+    }
+    psci::park()
 }
 
 fn claim_active() {
