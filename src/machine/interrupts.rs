@@ -156,7 +156,11 @@ pub fn make_vgic(plan: &PartitionPlan, owned: &[InterruptPlan], board: &Board) -
             GuestGic::V3 { .. } => Model::V3,
         },
         cpus: &cpus,
-        spi_words: irqchip::spi_words(),
+        spi_words: match plan.delivery {
+            Delivery::Virtual => irqchip::spi_words(),
+            // Not asked: see `machine::direct`.
+            Delivery::Direct => 0,
+        },
         priority_bits: irqchip::priority_bits(),
         linked_ppis: 1 << board.timer.physical.intid.get() | 1 << board.timer.virtual_.intid.get(),
         interrupts: owned,

@@ -59,7 +59,7 @@ pub struct Role {
     pub partition: &'static Partition,
     /// Its id there.
     pub vcpu: VcpuId,
-    /// Where the guest finds the distributor that `vgic` emulates, if that is what it has.
+    /// Where the guest finds its distributor.
     pub distributor: Frame,
     /// Where it finds the redistributors of its vCPUs; nowhere with GICv2.
     pub redistributors: Frame,
@@ -94,15 +94,11 @@ impl Frame {
 impl Role {
     /// Makes the role of a vCPU.
     pub fn new(partition: &'static Partition, vcpu: VcpuId) -> Self {
-        let (distributor, redistributors) = match (partition.plan.gic, partition.plan.delivery) {
-            // These have frames of another kind: see `machine::direct`.
-            (_, Delivery::Direct) => (None, None),
-            (GuestGic::V2 { distributor, .. }, Delivery::Virtual) => (Some(distributor), None),
-            (GuestGic::V3 { distributor, redistributors }, Delivery::Virtual) => {
-                (Some(distributor), Some(redistributors))
-            }
+        let (distributor, redistributors) = match partition.plan.gic {
+            GuestGic::V2 { distributor, .. } => (distributor, None),
+            GuestGic::V3 { distributor, redistributors } => (distributor, Some(redistributors)),
         };
-        Self { partition, vcpu, distributor: Frame::of(distributor), redistributors: Frame::of(redistributors) }
+        Self { partition, vcpu, distributor: Frame::of(Some(distributor)), redistributors: Frame::of(redistributors) }
     }
 }
 
@@ -174,6 +170,8 @@ pub struct PerCpu {
     /// Its affinity.
     pub mpidr: Mpidr,
     role: UnsafeCell<Option<Role>>,
+    /// The same, where `vgic` is its guest's interrupt controller.
+    virtual_role: UnsafeCell<Option<Role>>,
     port: spin::Once<irqchip::Port>,
     failure: spin::Once<irqchip::InitError>,
     mail: AtomicU32,
@@ -185,8 +183,8 @@ pub struct PerCpu {
     local: UnsafeCell<Local>,
 }
 
-// SAFETY: `local` is touched by the CPU itself only (see `local`), `role` is not written any more when there is more than
-// one CPU (see `dedicate`); the rest is atomic or immutable.
+// SAFETY: `local` is touched by the CPU itself only (see `local`), the roles are not written any more when there is more
+// than one CPU (see `dedicate`); the rest is atomic or immutable.
 unsafe impl Sync for PerCpu {}
 
 impl PerCpu {
@@ -218,6 +216,7 @@ impl PerCpu {
             id,
             mpidr,
             role: UnsafeCell::new(None),
+            virtual_role: UnsafeCell::new(None),
             port: spin::Once::new(),
             failure: spin::Once::new(),
             mail: AtomicU32::new(0),
@@ -236,6 +235,10 @@ impl PerCpu {
     pub unsafe fn dedicate(&self, role: Role) {
         // SAFETY: nobody reads it yet, as the caller ensures.
         unsafe { *self.role.get() = Some(role) };
+        if role.partition.plan.delivery == Delivery::Virtual {
+            // SAFETY: as above.
+            unsafe { *self.virtual_role.get() = Some(role) };
+        }
         if let Some(way) = role.partition.vgic.short_way(role.vcpu) {
             self.hot.private.store(way.private.cast_mut(), Ordering::Relaxed);
             self.hot.spis.store(way.spis.wrapping_sub(BANK_SIZE).cast_mut(), Ordering::Relaxed);
@@ -267,6 +270,13 @@ impl PerCpu {
     #[inline(always)]
     pub fn gich(&self) -> Pa {
         Pa::new(self.hot.gich.load(Ordering::Relaxed))
+    }
+
+    /// Returns the vCPU it is dedicated to, if `vgic` is its interrupt controller: for the quick exits, which know no other.
+    #[inline(always)]
+    pub fn virtual_role(&self) -> Option<&Role> {
+        // SAFETY: as in `role`.
+        unsafe { &*self.virtual_role.get() }.as_ref()
     }
 
     /// Makes this the calling CPU's data.

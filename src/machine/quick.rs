@@ -39,7 +39,7 @@ pub extern "C" fn hypercall(frame: &mut Frame) {
 /// A data abort of an instruction that moves none of x19 to x29, which are not in the frame.
 pub extern "C" fn data_abort(frame: &mut Frame, esr: u64) {
     let this_cpu = PerCpu::current();
-    let (Some(plain), Some(role)) = (mmio::decode_plain(esr), this_cpu.role()) else {
+    let (Some(plain), Some(role)) = (mmio::decode_plain(esr), this_cpu.virtual_role()) else {
         return exit::synchronous(frame, esr);
     };
     let ipa = mmio::fault_ipa(read_sysreg!("far_el2"), read_sysreg!("hpfar_el2"));
@@ -100,9 +100,7 @@ pub extern "C" fn system_register(frame: &mut Frame, esr: u64) {
         return exit::synchronous(frame, esr);
     }
     // Only GICv3 has this register.
-    let Some(role) = this_cpu.role().filter(|role| role.partition.direct.is_none()) else {
-        return exit::synchronous(frame, esr);
-    };
+    let Some(role) = this_cpu.virtual_role() else { return exit::synchronous(frame, esr) };
     // SAFETY: an exit handler of this CPU, the only one alive.
     let local = unsafe { this_cpu.local() };
     let value = frame.get(access.register.get());
