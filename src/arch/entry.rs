@@ -77,7 +77,11 @@ boot_entry:
     add     x1, x1, :lo12:__bss_end
 5:  cmp     x0, x1
     b.hs    6f
-    stp     xzr, xzr, [x0], #16
+    stp     xzr, xzr, [x0]
+    stp     xzr, xzr, [x0, #16]
+    stp     xzr, xzr, [x0, #32]
+    stp     xzr, xzr, [x0, #48]
+    add     x0, x0, #64
     b       5b
 6:
     mov     x0, x20

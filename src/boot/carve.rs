@@ -95,7 +95,14 @@ pub fn carve(parts: Parts) -> Result<&'static PerCpu, Refusal> {
     stages::reach(Stage::Up);
     debug!("{}", stages::Line);
     let (used, total) = memory::usage();
-    info!("hypervisor memory: {} KiB of {} KiB heap in use", used >> 10, total >> 10);
+    let image = entry::FOOTPRINT.saturating_sub(total);
+    info!(
+        "hypervisor memory: {} KiB in use (image {}, heap {}) of {} KiB kept",
+        (image + used) >> 10,
+        image >> 10,
+        used >> 10,
+        entry::FOOTPRINT >> 10
+    );
     begin(machine, boot_cpu);
     Ok(boot_cpu)
 }

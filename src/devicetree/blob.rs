@@ -18,6 +18,9 @@ pub const MAX_NAME: usize = 255;
 /// The size of the header of version 17, in bytes.
 pub const HEADER_SIZE: usize = 40;
 
+/// The most names of properties that are remembered.
+const MAX_KNOWN: usize = 64;
+
 pub(super) const MAGIC: u32 = 0xd00d_feed;
 pub(super) const BEGIN_NODE: u32 = 1;
 pub(super) const END_NODE: u32 = 2;
@@ -129,7 +132,8 @@ pub(super) fn normalise(bytes: &[u8]) -> Result<Normalised, TreeError> {
         output: Vec::with_capacity(structure.len()),
         names: String::with_capacity(structure.len() / 4),
         nodes: Vec::new(),
-        properties: Vec::new(),
+        properties: Vec::with_capacity(structure.len() / 32),
+        known: Vec::with_capacity(MAX_KNOWN),
         open: Vec::new(),
     };
     walk.run(structure)?;
@@ -223,6 +227,8 @@ struct Walk<'a> {
     names: String,
     nodes: Vec<NodeEntry>,
     properties: Vec<PropertyEntry>,
+    /// Names of properties with their offsets in the strings block.
+    known: Vec<(u32, Span)>,
     /// Numbers of the nodes that are open, the innermost last.
     open: Vec<u32>,
 }
@@ -235,7 +241,7 @@ impl Walk<'_> {
         let mut in_properties = false;
         loop {
             let offset = cursor.at;
-            let token = cursor.word().ok_or(TreeError::Truncated { offset })?;
+            let Some(token) = cursor.word() else { return Err(TreeError::Truncated { offset }) };
             match token {
                 NOP => {}
                 BEGIN_NODE => {
@@ -247,7 +253,9 @@ impl Walk<'_> {
                     return Err(TreeError::PropertyAfterChild { offset });
                 }
                 END_NODE => {
-                    self.end_node().ok_or(TreeError::BadToken { offset, token })?;
+                    if self.end_node().is_none() {
+                        return Err(TreeError::BadToken { offset, token });
+                    }
                     in_properties = false;
                 }
                 END if self.open.is_empty() && !self.nodes.is_empty() => {
@@ -261,7 +269,7 @@ impl Walk<'_> {
     }
 
     fn begin_node(&mut self, cursor: &mut Cursor<'_>, offset: usize) -> Result<(), TreeError> {
-        let name = cursor.name().ok_or(TreeError::BadName { offset })?;
+        let Some(name) = cursor.name() else { return Err(TreeError::BadName { offset }) };
         let parent = self.open.last().copied();
         let name = match parent {
             Some(_) if is_node_name(name) => name,
@@ -275,7 +283,7 @@ impl Walk<'_> {
         }
         // Cannot fail: a node takes at least 8 of MAX_SIZE bytes.
         let number = u32::try_from(self.nodes.len()).map_err(|_| TreeError::TooDeep { offset })?;
-        let text = Span::add(name, &mut self.names).ok_or(TreeError::BadName { offset })?;
+        let Some(text) = Span::add(name, &mut self.names) else { return Err(TreeError::BadName { offset }) };
         self.nodes.push(NodeEntry::new(text, parent.unwrap_or(0), self.properties.len()));
         self.open.push(number);
         self.push(BEGIN_NODE);
@@ -286,31 +294,38 @@ impl Walk<'_> {
     }
 
     fn property(&mut self, cursor: &mut Cursor<'_>, offset: usize) -> Result<(), TreeError> {
-        let truncated = TreeError::Truncated { offset };
         let (Some(length), Some(name)) = (cursor.word(), cursor.word()) else {
-            return Err(truncated);
+            return Err(TreeError::Truncated { offset });
         };
         let Some(value) = usize::try_from(length).ok().and_then(|length| cursor.bytes(length)) else {
-            return Err(truncated);
+            return Err(TreeError::Truncated { offset });
         };
-        let text = usize::try_from(name).ok().and_then(|name| self.strings.get(name..)).and_then(terminated);
-        if !text.is_some_and(is_property_name) {
-            return Err(TreeError::BadName { offset });
-        }
-        self.push(PROPERTY);
-        self.push(length);
-        self.push(name);
+        let Some(text) = self.property_name(name) else { return Err(TreeError::BadName { offset }) };
+        let [[a, b, c, d], [e, f, g, h], [i, j, k, l]] = [PROPERTY, length, name].map(u32::to_be_bytes);
+        self.output.extend_from_slice(&[a, b, c, d, e, f, g, h, i, j, k, l]);
         let start = self.base.saturating_add(self.output.len());
-        let text = text.and_then(|text| Span::add(text, &mut self.names)).ok_or(TreeError::BadName { offset })?;
-        let entry =
-            PropertyEntry { name: text, value: Span::new(start, value.len()).ok_or(TreeError::Truncated { offset })? };
-        self.properties.push(entry);
+        let Some(value_span) = Span::new(start, value.len()) else { return Err(TreeError::Truncated { offset }) };
+        self.properties.push(PropertyEntry { name: text, value: value_span });
         if let Some(node) = self.innermost() {
             node.count_property();
         }
         self.output.extend_from_slice(value);
         self.pad();
         Ok(())
+    }
+
+    /// Reads the name of a property at an offset of the strings block, and returns its place among the names. `None` when it
+    /// is none. The first names are remembered, since a tree uses few again and again.
+    fn property_name(&mut self, offset: u32) -> Option<Span> {
+        if let Some((_, known)) = self.known.iter().find(|(at, _)| *at == offset) {
+            return Some(*known);
+        }
+        let text = terminated(self.strings.get(usize::try_from(offset).ok()?..)?)?;
+        let span = Span::add(text, &mut self.names).filter(|_| is_property_name(text))?;
+        if self.known.len() < MAX_KNOWN {
+            self.known.push((offset, span));
+        }
+        Some(span)
     }
 
     /// Closes the innermost node; `None` when none is open.
