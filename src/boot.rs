@@ -15,11 +15,11 @@ use core::fmt;
 
 use ::log::{error, info, warn};
 
-use crate::addr::{PAGE_SIZE, Pa, PaRange};
+use crate::addr::{PAGE_SIZE, Pa, PaRange, Va};
 use crate::arch::entry::FOOTPRINT;
 use crate::arch::mmu::{AddressSpace, Use};
 use crate::arch::sysreg::wfi;
-use crate::arch::{cpu, mmu, probe, timer, vectors};
+use crate::arch::{cache, cpu, mmu, probe, timer, vectors};
 use crate::config::bundle;
 use crate::devicetree::DeviceTree;
 use crate::irqchip;
@@ -54,18 +54,23 @@ pub extern "C" fn boot(tree: u64, base: u64, ticks: u64) -> ! {
 #[inline(never)]
 fn start(tree: u64, base: u64) -> Result<&'static PerCpu, Refusal> {
     let own = PaRange::new(Pa::new(base), FOOTPRINT).ok_or("the load address is not possible")?;
-    give_heap(own);
     log::init();
     if !cpu::can_clear_e2h() {
+        give_heap(own);
         salvage::any_console(tree, base);
         return Err("this CPU forces HCR_EL2.E2H to 1, which Septum does not drive".to_string());
     }
     if !own.start().is_aligned(crate::addr::BLOCK_SIZE) {
+        give_heap(own);
         salvage::any_console(tree, base);
         return Err(format_args!("loaded at {}, which is not 2 MiB-aligned", own.start()).to_string());
     }
     let mut space = AddressSpace::new();
-    map_self(&mut space, own).map_err(|e| describe(&e))?;
+    if let Err(e) = map_self(&mut space, own) {
+        give_heap(own);
+        return Err(describe(&e));
+    }
+    give_heap(own);
     stages::reach(Stage::Mapped);
     let tree = match read_tree(&mut space, tree) {
         Ok(tree) => tree,
@@ -165,12 +170,17 @@ pub extern "C" fn secondary(this_cpu: &'static PerCpu) -> ! {
     idle::enter(this_cpu)
 }
 
+/// Hands the heap its memory: what of `own` lies behind the image.
 fn give_heap(own: PaRange) {
     unsafe extern "C" {
         static __image_end: [u8; 0];
     }
     let end = (&raw const __image_end) as u64;
     if let Some(rest) = PaRange::between(Pa::new(end), own.end()) {
+        if !mmu::is_on() {
+            // What the loader left in caches must not come out over the heap.
+            cache::clean_invalidate(Va::new(rest.start().get()), rest.size());
+        }
         // SAFETY: the header asks the loader to keep these bytes behind the image free.
         unsafe { memory::init(rest) };
     }

@@ -41,9 +41,9 @@ boot_entry:
     bl      enter_el2_state
 1:
     // What the loader left in caches must not come out over what is written below with caches off, nor be read in its
-    // place once they are on: image and heap.
+    // place once they are on: the image, data and BSS. The heap is first written with caches on.
     mov     x0, x20
-    add     x1, x20, #{footprint}
+    adrp    x1, __image_end
     bl      clean_invalidate
     // Relative relocations, packed (SHT_RELR): an even entry is the address of a word, an odd one a bitmap of the 63 words
     // behind the last one. To each of these words the load address is added.

@@ -29,10 +29,15 @@ pub struct Ring<const N: usize = OUTPUT_SIZE> {
 }
 
 impl<const N: usize> Ring<N> {
+    /// A value and no loop: what is made of a constant of zeroes is one fill of memory.
+    #[expect(clippy::declare_interior_mutable_const, reason = "each use is a ring of its own")]
+    const EMPTY: Self =
+        Self { bytes: [const { AtomicU8::new(0) }; N], head: AtomicUsize::new(0), tail: AtomicUsize::new(0) };
+
     /// Returns an empty ring.
     pub const fn new() -> Self {
         const { assert!(N.is_power_of_two(), "the counters wrap, so the ring must divide their range") };
-        Self { bytes: [const { AtomicU8::new(0) }; N], head: AtomicUsize::new(0), tail: AtomicUsize::new(0) }
+        Self::EMPTY
     }
 
     /// Appends a byte. Producer only.
