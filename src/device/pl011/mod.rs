@@ -168,8 +168,10 @@ impl Pl011 {
 
     /// Returns the level of the interrupt line (UARTINTR, the combined interrupt).
     pub fn line(&self) -> Line {
-        match self.raw_interrupts() & self.imsc.load(Ordering::Relaxed) {
+        // A guest that polls has masked all, and pays for none.
+        match self.imsc.load(Ordering::Relaxed) {
             0 => Line::Low,
+            mask if self.raw_interrupts() & mask == 0 => Line::Low,
             _ => Line::High,
         }
     }
