@@ -219,10 +219,6 @@ pub enum StopReason {
     Operator,
     /// The guest could not take an exception: its vectors are not in its memory.
     LostVectors,
-    /// An SError was attributed to it.
-    SError,
-    /// An exception that EL2 does not know.
-    UnknownException,
     /// The guest's last vCPU called CPU_OFF.
     LastCpuOff,
     /// Its images or memory could not be prepared.
@@ -240,8 +236,6 @@ impl fmt::Display for StopReason {
             Self::SystemReset => "guest called SYSTEM_RESET",
             Self::Operator => "operator",
             Self::LostVectors => "guest's exception vectors are not in its memory",
-            Self::SError => "SError",
-            Self::UnknownException => "unknown exception",
             Self::LastCpuOff => "guest turned its last vCPU off",
             Self::LoadFailed => "images could not be loaded",
             Self::UsedUp => "not restarted, as it runs once: its configuration says restart = \"never\"",

@@ -149,7 +149,7 @@ mod tests {
             PartitionStatus {
                 id: PartitionId::new(1),
                 name: "control",
-                state: RunState::Stopped(StopReason::SError),
+                state: RunState::Stopped(StopReason::Operator),
                 vcpus_on: 0,
                 vcpu_count: 1,
                 memory: 3 << 19,
@@ -163,7 +163,7 @@ mod tests {
             concat!(
                 " #  name     state        vCPUs    memory  restarts\n",
                 " 0  linux    running       2/2    512 MiB  0\n",
-                " 1  control  stopped       0/1   1536 KiB  3  (SError)\n",
+                " 1  control  stopped       0/1   1536 KiB  3  (operator)\n",
             )
         );
     }

@@ -26,18 +26,14 @@ pub enum RecordKind {
     Abort,
     /// A system register that the guest does not have; the address is its encoding in the syndrome.
     SystemRegister,
-    /// An SGI to a CPU that is not the partition's; the address is the register's value.
-    Sgi,
     /// An exception that EL2 does not know; the address is FAR_EL2.
     UnknownException,
     /// An SError; the address is 0.
     SError,
-    /// An instruction that the guest may not use.
-    Instruction,
 }
 
 impl RecordKind {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 10] = [
         Self::Read,
         Self::Write,
         Self::Fetch,
@@ -46,10 +42,8 @@ impl RecordKind {
         Self::ExternalAbort,
         Self::Abort,
         Self::SystemRegister,
-        Self::Sgi,
         Self::UnknownException,
         Self::SError,
-        Self::Instruction,
     ];
 
     const fn code(self) -> u8 {
@@ -62,10 +56,8 @@ impl RecordKind {
             Self::ExternalAbort => 5,
             Self::Abort => 6,
             Self::SystemRegister => 7,
-            Self::Sgi => 8,
-            Self::UnknownException => 9,
-            Self::SError => 10,
-            Self::Instruction => 11,
+            Self::UnknownException => 8,
+            Self::SError => 9,
         }
     }
 
@@ -84,10 +76,8 @@ impl RecordKind {
             Self::ExternalAbort => ("external abort at virtual", ", passed on to the guest"),
             Self::Abort => ("access to virtual", " aborted"),
             Self::SystemRegister => ("system register access", " refused, the guest has no such register"),
-            Self::Sgi => ("SGI", " to a CPU outside the partition dropped"),
             Self::UnknownException => ("unknown exception at", ""),
             Self::SError => ("SError, address", ""),
-            Self::Instruction => ("instruction", " refused, the guest may not use it"),
         }
     }
 }

@@ -43,7 +43,7 @@ struct Seen {
 /// What was last seen of all partitions.
 pub struct Watch {
     seen: Vec<Seen>,
-    /// A partition has run since the machine started.
+    /// A partition was prepared since the machine started.
     has_run: bool,
     ended: bool,
 }
@@ -62,7 +62,8 @@ impl Watch {
             let Some(seen) = self.seen.get_mut(partition.plan.id.index()) else { continue };
             let (state, generation) = (partition.life.state(), partition.life.generation());
             if (state, generation) != (seen.state, seen.generation) {
-                self.has_run |= state == State::Running;
+                // A short life may have ended between two looks.
+                self.has_run |= generation != 0;
                 if !matches!(state, State::Stopping(_)) {
                     match seen.changes.admit(timer::now()) {
                         Admission::Admit { suppressed } => report(partition, seen.state, state, suppressed),
