@@ -115,8 +115,8 @@ fn four_guests_run_and_the_last_one_when_it_is_asked() {
     }
 }
 
-/// The configurations that the tests of this file and of `devices` boot.
-const TESTED: [&str; 4] = ["default", "four-guests", "passthrough", "two-linux"];
+/// The configurations that the tests of this file, of `devices` and of `direct` boot.
+const TESTED: [&str; 5] = ["default", "direct", "four-guests", "passthrough", "two-linux"];
 
 #[test]
 fn each_shipped_configuration_is_booted_by_a_test() {
