@@ -43,8 +43,11 @@ pub struct CpuInterface {
     lr_count: u32,
     /// One bit for each list register.
     all_lrs: u32,
+    /// Whether the vCPU takes interrupts.
+    is_running: bool,
     /// Only priorities below this may take the short way into a list register: that of the best one that waits for a
-    /// list register, 0x100 when none waits, 0 while the vCPU is off.
+    /// list register, 0x100 when none waits; 0 while the vCPU is off, or while interrupts wait and the guest does not take
+    /// both groups: one that it does not take would keep others out of the last list register.
     short_way_below: u32,
     /// The list registers, one bit each, of which the first may take an SGI when all are free; 0 while the vCPU is off or
     /// maintenance is wanted.
@@ -71,6 +74,7 @@ impl CpuInterface {
             mask: VcpuMask::of(vcpu),
             lr_count,
             all_lrs: (1 << lr_count) - 1,
+            is_running: false,
             short_way_below: 0,
             lrs_for_sgi: 0,
             maintenance: Maintenance::NONE,
@@ -188,6 +192,7 @@ impl CpuInterface {
         machine.set_maintenance(Maintenance::NONE);
         shared.mailbox.finish(shared.mailbox.drawn());
         vgic.online.fetch_or(VcpuMask::of(self.me).bits(), SeqCst);
+        self.is_running = true;
         self.short_way_below = ALL_PRIORITIES;
         self.note_maintenance(Maintenance::NONE);
         let enable = shared.bank.enable.load(SeqCst) & shared.bank.linked;
@@ -206,6 +211,7 @@ impl CpuInterface {
     pub fn stop<M: Machine>(&mut self, vgic: &Vgic, machine: &mut M) {
         let Some(shared) = vgic.vcpu(self.me) else { return };
         vgic.online.fetch_and(!VcpuMask::of(self.me).bits(), SeqCst);
+        self.is_running = false;
         self.short_way_below = 0;
         let mut file = File::read(machine, self.lr_count);
         self.settle_ends(vgic, machine, &file);
@@ -255,7 +261,7 @@ impl CpuInterface {
     /// Tells whether the vCPU takes interrupts.
     #[inline(always)]
     fn is_running(&self) -> bool {
-        self.short_way_below != 0
+        self.is_running
     }
 
     /// Returns which interrupts of a word are pending and active in list registers.

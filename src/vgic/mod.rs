@@ -16,6 +16,9 @@
 //! - A linked interrupt that is disabled while it waits, or sits pending in a list register, is given back to the physical
 //!   distributor (pending again if edge-triggered or set by ISPENDR, and deactivated), so that a line that falls in the
 //!   meantime takes it along.
+//! - That the guest has taken what ISPENDR made pending is noticed when its list register is looked at. Where the line of a
+//!   level-sensitive linked interrupt is high besides, its next arrival may hide that: then it may be pending once more
+//!   than on a real distributor after the line has fallen. None is ever lost by it.
 //! - An SPI is in the list registers of one vCPU at most: it must be claimed first.
 //! - An access that needs another vCPU's list registers recalls them (see `recall`).
 

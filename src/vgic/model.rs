@@ -283,6 +283,8 @@ impl Pair {
             4 if v2_sgi => {}
             // Private interrupts of a vCPU that is off have no hardware to be pending in.
             4 | 5 if linked && id < 32 && offline => return,
+            // That it was taken may be noticed late (see the module).
+            4 if linked && !irq.edge && irq.line => return,
             4 => irq.latch = true,
             5 if !v2_sgi => irq.latch = false,
             6 if linked && id < 32 && offline => return,
@@ -358,6 +360,9 @@ impl Pair {
         let irq = self.right.get(cpu, id);
         // A wire that rises or falls while its interrupt waits in a list register is noticed late (see the module).
         if linked && irq.enabled && irq.pending() && irq.line != high && (irq.edge || !high || irq.latch) {
+            return;
+        }
+        if linked && !irq.edge && high && irq.latch {
             return;
         }
         let irq = self.right.irq(cpu, id);
