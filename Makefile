@@ -16,14 +16,13 @@ bare_metal := tools/setup/bare-metal-cargo
 # The packages that also build for the bare-metal target.
 bare_metal_packages := --package septum --package septum-guests
 
-.PHONY: help setup tool run check build test test-pc test-system test-long bench lint clean
+.PHONY: help setup tool run check build test test-pc test-system bench lint clean
 
 help:
 	@echo 'make run            boot two guests on QEMU, a Linux and a bare-metal one; CONFIG=FILE boots another'
 	@echo '                    configuration, GIC=2|3 CPU=MODEL SMP=N MEMORY=SIZE another machine,'
 	@echo '                    UNTIL=REGEX TIMEOUT=SECS ends it when the console has said that'
-	@echo 'make test           all tests; test-pc those that need no QEMU, test-system those that boot it,'
-	@echo '                    test-long some that take a quarter of an hour'
+	@echo 'make test           all tests; test-pc those that need no QEMU, test-system those that boot it'
 	@echo 'make check          plan CONFIG and show who owns what, or what is wrong with it'
 	@echo 'make build          septum.img and the bundle of CONFIG'
 	@echo 'make bench          what exits, boot and memory cost, beside what they may cost'
@@ -58,10 +57,6 @@ test-pc: setup
 # They boot several machines each; more at a time than CPUs only makes all of them late.
 test-system: setup
 	cargo test --package septum-system-tests
-
-# What takes too long for every change: a million pages.
-test-long: setup
-	cargo test --package septum-system-tests -- --ignored
 
 bench: tool
 	@$(septum) bench

@@ -164,9 +164,8 @@ fn everything_is_tried_at_once_on_max() {
     assert_wall_holds_at_once("hostile-max", &format!("sweep={HYPERVISOR} first=2G pages=8000 seed=3"), 400);
 }
 
-/// Takes a quarter of an hour: `make test-long` runs it.
+/// The longest test: about 90 seconds on one CPU.
 #[test]
-#[ignore = "takes a quarter of an hour"]
 fn a_million_random_pages_and_the_first_16_gib_are_tried() {
     let sweep = format!("sweep={HYPERVISOR},{BUNDLE},{DEVICES},{NEIGHBOUR} first=16G pages=1000000 seed=4");
     assert_wall_holds_at_once("hostile-long", &sweep, 3600);
