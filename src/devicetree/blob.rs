@@ -7,7 +7,6 @@ use alloc::vec::Vec;
 use super::cursor::{Cursor, terminated};
 use super::error::{Block, TreeError};
 use super::index::{NodeEntry, PropertyEntry, Span};
-use crate::addr::{Pa, PaRange};
 
 /// The most content that is read or written, in bytes.
 pub const MAX_SIZE: u64 = 4 << 20;
@@ -109,8 +108,6 @@ pub(super) struct Normalised {
     pub(super) nodes: Vec<NodeEntry>,
     /// The properties of the first node, then those of the second ...
     pub(super) properties: Vec<PropertyEntry>,
-    /// The memory reservation block, without what reserves nothing.
-    pub(super) reservations: Vec<PaRange>,
 }
 
 /// Validates a blob and rewrites it.
@@ -140,7 +137,7 @@ pub(super) fn normalise(bytes: &[u8]) -> Result<Normalised, TreeError> {
     let blob =
         assemble(reservations, &walk.output, strings, header.boot_cpu).ok_or(TreeError::TooLarge { size: extent })?;
     let Walk { names, nodes, properties, .. } = walk;
-    Ok(Normalised { blob, names, nodes, properties, reservations: reserved(reservations)? })
+    Ok(Normalised { blob, names, nodes, properties })
 }
 
 /// Joins the blocks behind a header of version 17. `reservations` and `structure` have their end markers. Returns `None`
@@ -204,18 +201,6 @@ fn reservations<'a>(content: &'a [u8], header: &Header) -> Result<&'a [u8], Tree
     let count = bytes.as_chunks::<16>().0.iter().position(|entry| entry.iter().all(|byte| *byte == 0));
     let end = count.and_then(|count| count.checked_add(1)?.checked_mul(16));
     end.and_then(|end| bytes.get(..end)).ok_or(TreeError::ReservationsWithoutEnd)
-}
-
-/// Reads the entries of the memory reservations; those of no size reserve nothing.
-fn reserved(reservations: &[u8]) -> Result<Vec<PaRange>, TreeError> {
-    let mut ranges = Vec::new();
-    for [address, size] in reservations.as_chunks::<8>().0.as_chunks::<2>().0 {
-        let (address, size) = (u64::from_be_bytes(*address), u64::from_be_bytes(*size));
-        if size != 0 {
-            ranges.push(PaRange::new(Pa::new(address), size).ok_or(TreeError::BadReservation { address, size })?);
-        }
-    }
-    Ok(ranges)
 }
 
 /// The walk over a structure block.

@@ -126,6 +126,8 @@ pub enum TreeError {
     },
     /// A child of /reserved-memory cannot be understood, so what it protects is unknown.
     BadReservedMemory(ReadError),
+    /// The `fdt` crate read something else than this module wrote: a defect of ours.
+    Inconsistent,
 }
 
 impl fmt::Display for TreeError {
@@ -166,6 +168,7 @@ impl fmt::Display for TreeError {
                 write!(f, "phandle {phandle:#x} of {path} belongs to another node too")
             }
             Self::BadReservedMemory(error) => write!(f, "reserved memory cannot be read: {error}"),
+            Self::Inconsistent => f.write_str("two readings of the blob differ; please report this"),
         }
     }
 }

@@ -220,7 +220,7 @@ pub(super) fn to_usize(number: u32) -> usize {
 }
 
 /// Returns the first item that equals the one before it.
-fn twice<T: Ord + Copy>(items: impl Iterator<Item = T>) -> Option<T> {
+pub(super) fn twice<T: Ord + Copy>(items: impl Iterator<Item = T>) -> Option<T> {
     let mut last = None;
     for item in items {
         if last.is_some_and(|last: T| last.cmp(&item) == Ordering::Equal) {

@@ -6,6 +6,16 @@
 //! `FDT_NOP`, zero padding, no free space) and the lists of nodes, properties and names from which everything else reads
 //! (`index`). Free space behind the content is never looked at.
 //!
+//! `second` reads blobs through the `fdt` crate, those only that `blob` has normalised or `write` has written: the header
+//! and the memory reservations of each, and all nodes and properties of a tree that was written, which must be those that
+//! were meant. On such blobs `Fdt::new`, `Fdt::total_size`, `Fdt::memory_reservations`, `Fdt::all_nodes` and
+//! `FdtNode::properties` neither panic nor recurse: every token, name and length that they unwrap is sound, and
+//! [`MAX_DEPTH`] is below the 63 levels that `all_nodes` can hold. Nothing else of `fdt` is used, because it panics on
+//! what a valid tree may lack (`chosen`, `cpus`, `memory`, `root`), on short values (`cell_sizes`), recurses (`children`,
+//! `find_node`), takes any prefix for a match (`find_node`), or is too narrow (`interrupts` knows one and two cells, `reg`
+//! knows neither `ranges` nor three cells). The board's nodes are not read a second time: boot would take a third longer
+//! over its tree.
+//!
 //! So parsing is O(n log n) in the size of the blob, a [`Node`] is an index, and every walk ends: a parent's index is
 //! below its child's, and lists that a tree chooses the length of are bounded by [`MAX_ENTRIES`].
 
@@ -19,6 +29,7 @@ mod index;
 mod interrupt;
 mod memory;
 mod node;
+mod second;
 mod write;
 
 #[cfg(test)]
@@ -67,7 +78,8 @@ impl DeviceTree {
     /// nodes with one phandle), or a memory reservation in it cannot be read.
     pub fn parse(bytes: &[u8]) -> Result<Self, TreeError> {
         let normalised = blob::normalise(bytes)?;
-        let blob::Normalised { blob, names, nodes, properties, reservations } = normalised;
+        let blob::Normalised { blob, names, nodes, properties } = normalised;
+        let reservations = second::reservations(&second::open(&blob)?)?;
         let index = Index::new(names, nodes, properties, reservations);
         let mut tree = Self { blob, index, reserved: Vec::new() };
         tree.index.check_names()?;

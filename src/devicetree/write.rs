@@ -10,6 +10,7 @@ use super::DeviceTree;
 use super::blob::{self, BEGIN_NODE, END, END_NODE, MAX_DEPTH, MAX_SIZE, PROPERTY};
 use super::error::TreeError;
 use super::index::to_usize;
+use super::second::{self, Meant};
 
 /// Why a tree could not be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +57,20 @@ pub struct TreeWriter {
     /// Where in `strings` each name is, and its length.
     names: Vec<(u32, u32)>,
     reservations: Vec<u8>,
-    depth: usize,
+    /// The number of each node's parent; the root's is its own.
+    parents: Vec<u32>,
+    /// The numbers of the open nodes, the innermost last.
+    open: Vec<u32>,
+    /// The names of the innermost open node's properties, by their offsets in `strings`.
+    own: Vec<u32>,
+    /// Whether a node has two properties of one name.
+    has_twins: bool,
+    /// How many properties there are.
+    properties: usize,
+    /// The length of all names of nodes and properties.
+    name_bytes: usize,
+    /// The length of all values.
+    value_bytes: usize,
     place: Place,
     error: Option<WriteError>,
 }
@@ -91,10 +105,16 @@ impl TreeWriter {
                 return self.fail(WriteError::BadName { name: name.to_owned() });
             }
         }
-        if self.depth > MAX_DEPTH {
+        let Some(number) = u32::try_from(self.parents.len()).ok().filter(|_| self.open.len() <= MAX_DEPTH) else {
             return self.fail(WriteError::TooLarge);
+        };
+        if self.error.is_some() {
+            return;
         }
-        self.depth = self.depth.saturating_add(1);
+        self.parents.push(self.open.last().copied().unwrap_or(0));
+        self.open.push(number);
+        self.own.clear();
+        self.name_bytes = self.name_bytes.saturating_add(name.len());
         self.place = Place::Properties;
         self.put(&BEGIN_NODE.to_be_bytes());
         self.put(name.as_bytes());
@@ -104,11 +124,10 @@ impl TreeWriter {
 
     /// Ends the innermost open node.
     pub fn end_node(&mut self) {
-        let Some(depth) = self.depth.checked_sub(1) else {
+        if self.open.pop().is_none() {
             return self.fail(WriteError::Unbalanced);
-        };
-        self.depth = depth;
-        self.place = if depth == 0 { Place::End } else { Place::Children };
+        }
+        self.place = if self.open.is_empty() { Place::End } else { Place::Children };
         self.put(&END_NODE.to_be_bytes());
     }
 
@@ -123,6 +142,11 @@ impl TreeWriter {
         let (Some(offset), Ok(size)) = (self.string(name), u32::try_from(value.len())) else {
             return self.fail(WriteError::TooLarge);
         };
+        self.has_twins |= self.own.contains(&offset);
+        self.own.push(offset);
+        self.properties = self.properties.saturating_add(1);
+        self.name_bytes = self.name_bytes.saturating_add(name.len());
+        self.value_bytes = self.value_bytes.saturating_add(value.len());
         for word in [PROPERTY, size, offset] {
             self.put(&word.to_be_bytes());
         }
@@ -170,7 +194,7 @@ impl TreeWriter {
         }
     }
 
-    /// Returns the blob, after reading it back.
+    /// Returns the blob, after reading it back with another reader, and what that leaves in doubt with this module's.
     ///
     /// # Errors
     /// The first mistake that was made.
@@ -184,8 +208,18 @@ impl TreeWriter {
         self.put(&END.to_be_bytes());
         self.reservations.extend_from_slice(&[0; 16]);
         let blob = blob::assemble(&self.reservations, &self.structure, &self.strings, 0);
+        let blob = blob.filter(|blob| u64::try_from(blob.len()).is_ok_and(|size| size <= MAX_SIZE));
         let blob = blob.ok_or(WriteError::TooLarge)?;
-        DeviceTree::parse(&blob).map_err(WriteError::Unreadable)?;
+        let meant = Meant {
+            parents: &self.parents,
+            properties: self.properties,
+            names: self.name_bytes,
+            values: self.value_bytes,
+        };
+        let is_beyond_doubt = second::is_beyond_doubt(&blob, &meant).map_err(WriteError::Unreadable)?;
+        if self.has_twins || !is_beyond_doubt {
+            DeviceTree::parse(&blob).map_err(WriteError::Unreadable)?;
+        }
         Ok(blob)
     }
 

@@ -67,11 +67,26 @@ fn apply(blob: &mut Vec<u8>, damage: &Damage) {
     }
 }
 
+/// Reads the normalised blob through `fdt`, which panics where a blob is damaged: all is as this module reads it.
+pub(super) fn read_by_fdt(tree: &DeviceTree) {
+    let other = fdt::Fdt::new(tree.as_bytes()).unwrap();
+    assert_eq!(other.total_size(), tree.as_bytes().len());
+    assert!(other.all_nodes().map(|node| node.name).eq(tree.nodes().map(|node| match node.name() {
+        "" => "/",
+        name => name,
+    })));
+    for (node, ours) in other.all_nodes().zip(tree.nodes()) {
+        let properties = node.properties().map(|property| (property.name, property.value));
+        assert!(properties.eq(ours.properties().map(|property| (property.name, property.value))));
+    }
+}
+
 /// Calls every reader on everything.
 fn read_all(tree: &DeviceTree, size: usize) {
     assert!(tree.nodes().count() <= size / 8);
     let normalised = DeviceTree::parse(tree.as_bytes()).unwrap();
     assert_eq!(normalised.as_bytes(), tree.as_bytes());
+    read_by_fdt(tree);
     let _ = (tree.memory(), tree.reserved_memory(), tree.chosen(), tree.stdout(), tree.initrd());
     assert!(tree.memory_reservations().count() <= size / 16);
     let mut properties = 0;

@@ -103,6 +103,11 @@ fn trees_that_contradict_themselves_are_refused() {
         }
     });
     assert!(cousins.is_ok());
+    let twice = TreeError::DuplicateProperty { path: "/bus".into(), property: "reg".into() };
+    let properties = tree(|tree| {
+        node(tree, "bus", |tree| ["reg", "ranges", "reg"].into_iter().for_each(|name| tree.property_empty(name)));
+    });
+    assert_eq!(properties, unreadable(twice));
     let phandles = tree(|tree| {
         for name in ["a", "b"] {
             node(tree, name, |tree| tree.property_u32("phandle", 7));
@@ -343,6 +348,7 @@ proptest! {
         let blob = writer.finish().unwrap();
         let tree = DeviceTree::parse(&blob).unwrap();
         prop_assert_eq!(tree.as_bytes(), &blob);
+        super::damage::read_by_fdt(&tree);
         assert_same(tree.root(), &model);
         let read: Vec<_> = tree.memory_reservations().map(|range| (range.start().get(), range.size())).collect();
         prop_assert_eq!(read, reserve);

@@ -52,12 +52,12 @@ pub(super) fn place(
     // Every address in the tree has a fixed width, so that a first draft tells the size.
     let first = spec.initrd.and_then(|_| IpaRange::new(end, 1));
     let has_sound_devices = (0..spec.devices.len()).all(|index| !draft.has_error_at(Key::Device(index)));
-    let draft_size = match spec.device_tree {
+    let drafted = match spec.device_tree {
         DeviceTreeAt::None => None,
         _ if !has_sound_devices => None,
-        DeviceTreeAt::Auto | DeviceTreeAt::At(_) => Some(write(draft, context, &partition, first)?.len()),
+        DeviceTreeAt::Auto | DeviceTreeAt::At(_) => Some(write(draft, context, &partition, first)?),
     };
-    let tree_size = draft_size.map(|size| u64::try_from(size).unwrap_or(u64::MAX));
+    let tree_size = drafted.as_ref().map(|blob| u64::try_from(blob.len()).unwrap_or(u64::MAX));
     let kernel_size = partition.load.iter().fold(0u64, |sum, load| sum.saturating_add(load.range.size()));
     let sizes = Sizes { kernel: kernel_size, initrd: initrd_size.unwrap_or(0), tree: tree_size.unwrap_or(0) };
     let tree = place_tree(draft, &mut space, &sizes, tree_size, end, &ram);
@@ -72,7 +72,11 @@ pub(super) fn place(
     if spec.device_tree != DeviceTreeAt::None {
         let range = tree?;
         let ipa = range.start();
-        let blob = write(draft, context, &partition, initrd)?;
+        // Only the initrd's place was not known yet.
+        let blob = match drafted.filter(|_| initrd.is_none()) {
+            Some(blob) => blob,
+            None => write(draft, context, &partition, initrd)?,
+        };
         if u64::try_from(blob.len()) != Ok(range.size()) {
             let why = "its size depends on the addresses in it".to_string();
             draft.fail(Key::Table, Problem::TreeUnwritable { partition: draft.name(), why });
