@@ -113,7 +113,7 @@ pub unsafe fn copy_and_clean(source: &[u8], start: Va) {
     let middle = start.get() + head;
     let rest: *const u8;
     // SAFETY: `bulk` bytes from `middle` lie in the range that the caller gave up, and as many behind the head in
-    // `source`; a line is at least the 64 bytes that each cleaning stands for.
+    // `source`; a line is at least the 64 bytes that each cleaning stands for. Any address of a line cleans it.
     unsafe {
         asm!(
             "2:",
@@ -122,18 +122,18 @@ pub unsafe fn copy_and_clean(source: &[u8], start: Va) {
             "ldp {c}, {d}, [{from}], #16",
             "ldp {e}, {f}, [{from}], #16",
             "ldp {g}, {h}, [{from}], #16",
-            "stp {a}, {b}, [{to}]",
-            "stp {c}, {d}, [{to}, #16]",
-            "stp {e}, {f}, [{to}, #32]",
-            "stp {g}, {h}, [{to}, #48]",
+            "stp {a}, {b}, [{to}, #16]",
+            "stp {c}, {d}, [{to}, #32]",
+            "stp {e}, {f}, [{to}, #48]",
+            "stp {g}, {h}, [{to}, #64]!",
             "dc civac, {to}",
-            "add {to}, {to}, #64",
             ".endr",
             "cmp {to}, {end}",
             "b.lo 2b",
             from = inout(reg) source.as_ptr().wrapping_add(head as usize) => rest,
-            to = inout(reg) middle => _,
-            end = in(reg) middle + bulk,
+            // 16 bytes before what is written next.
+            to = inout(reg) middle.wrapping_sub(16) => _,
+            end = in(reg) (middle + bulk).wrapping_sub(16),
             a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _,
             e = out(reg) _, f = out(reg) _, g = out(reg) _, h = out(reg) _,
             options(nostack)

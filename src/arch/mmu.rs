@@ -384,6 +384,7 @@ pub unsafe fn enable(translation: Translation) {
     unsafe { core::arch::asm!("tlbi alle2", "ic iallu", "dsb nsh", "isb", options(nostack)) };
     write_sysreg!("sctlr_el2", translation.sctlr);
     isb();
+    super::mem::set_unaligned(true);
 }
 
 /// Turns the MMU and the caches off again, to report a failure of boot.
@@ -393,6 +394,7 @@ pub unsafe fn enable(translation: Translation) {
 /// Only the boot CPU runs, and what it still uses lies in `own`, the hypervisor's image and heap.
 pub unsafe fn disable(own: PaRange) {
     let off = SCTLR & !((1 << 0) | (1 << 2) | (1 << 12) | (1 << 19));
+    super::mem::set_unaligned(false);
     super::cache::clean_invalidate(Va::new(own.start().get()), own.size());
     write_sysreg!("sctlr_el2", off);
     isb();

@@ -4,6 +4,7 @@
 pub mod cache;
 pub mod cpu;
 pub mod entry;
+mod mem;
 pub mod mmu;
 pub mod probe;
 pub mod secondary;
