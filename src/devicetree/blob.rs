@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::cursor::{Cursor, terminated};
 use super::error::{Block, TreeError};
-use super::index::{NodeEntry, PropertyEntry, Span};
+use super::index::{Key, NodeEntry, PropertyEntry, Span};
 
 /// The most content that is read or written, in bytes.
 pub const MAX_SIZE: u64 = 4 << 20;
@@ -124,16 +124,18 @@ pub(super) fn normalise(bytes: &[u8]) -> Result<Normalised, TreeError> {
     // Where the structure begins in the normalised blob.
     let base = HEADER_SIZE.saturating_add(reservations.len());
     let mut walk = Walk {
+        structure,
         strings,
         base,
         output: Vec::with_capacity(structure.len()),
+        from: 0,
         names: String::with_capacity(structure.len() / 4),
         nodes: Vec::new(),
         properties: Vec::with_capacity(structure.len() / 32),
         known: Vec::with_capacity(MAX_KNOWN),
         open: Vec::new(),
     };
-    walk.run(structure)?;
+    walk.run()?;
     let blob =
         assemble(reservations, &walk.output, strings, header.boot_cpu).ok_or(TreeError::TooLarge { size: extent })?;
     let Walk { names, nodes, properties, .. } = walk;
@@ -203,32 +205,43 @@ fn reservations<'a>(content: &'a [u8], header: &Header) -> Result<&'a [u8], Tree
     end.and_then(|end| bytes.get(..end)).ok_or(TreeError::ReservationsWithoutEnd)
 }
 
+/// A name of properties.
+#[derive(Clone, Copy)]
+struct Name {
+    text: Span,
+    key: Key,
+    is_compatible: bool,
+}
+
 /// The walk over a structure block.
 struct Walk<'a> {
+    structure: &'a [u8],
     strings: &'a [u8],
     /// Where the output begins in the normalised blob.
     base: usize,
     output: Vec<u8>,
+    /// From where on the structure block is still to be copied to the output, which is done in runs.
+    from: usize,
     names: String,
     nodes: Vec<NodeEntry>,
     properties: Vec<PropertyEntry>,
     /// Names of properties with their offsets in the strings block.
-    known: Vec<(u32, Span)>,
+    known: Vec<(u32, Name)>,
     /// Numbers of the nodes that are open, the innermost last.
     open: Vec<u32>,
 }
 
 impl Walk<'_> {
     /// Checks each token and writes all but the NOPs.
-    fn run(&mut self, structure: &[u8]) -> Result<(), TreeError> {
-        let mut cursor = Cursor { bytes: structure, at: 0 };
+    fn run(&mut self) -> Result<(), TreeError> {
+        let mut cursor = Cursor { bytes: self.structure, at: 0 };
         // Whether the innermost open node may still have properties.
         let mut in_properties = false;
         loop {
             let offset = cursor.at;
             let Some(token) = cursor.word() else { return Err(TreeError::Truncated { offset }) };
             match token {
-                NOP => {}
+                NOP => self.leave_out(offset, cursor.at),
                 BEGIN_NODE => {
                     self.begin_node(&mut cursor, offset)?;
                     in_properties = true;
@@ -244,7 +257,7 @@ impl Walk<'_> {
                     in_properties = false;
                 }
                 END if self.open.is_empty() && !self.nodes.is_empty() => {
-                    self.push(END);
+                    self.leave_out(cursor.at, cursor.at);
                     return Ok(());
                 }
                 END => return Err(TreeError::NotOneRoot { offset }),
@@ -271,10 +284,14 @@ impl Walk<'_> {
         let Some(text) = Span::add(name, &mut self.names) else { return Err(TreeError::BadName { offset }) };
         self.nodes.push(NodeEntry::new(text, parent.unwrap_or(0), self.properties.len()));
         self.open.push(number);
-        self.push(BEGIN_NODE);
-        self.output.extend_from_slice(name);
-        self.output.push(0);
-        self.pad();
+        let start = offset.saturating_add(4);
+        if parent.is_none() {
+            // The root's name may have been "/".
+            self.leave_out(start, cursor.at);
+            self.output.extend_from_slice(&[0; 4]);
+        } else {
+            self.clear_padding(start.saturating_add(name.len()), cursor.at);
+        }
         Ok(())
     }
 
@@ -285,32 +302,35 @@ impl Walk<'_> {
         let Some(value) = usize::try_from(length).ok().and_then(|length| cursor.bytes(length)) else {
             return Err(TreeError::Truncated { offset });
         };
-        let Some(text) = self.property_name(name) else { return Err(TreeError::BadName { offset }) };
-        let [[a, b, c, d], [e, f, g, h], [i, j, k, l]] = [PROPERTY, length, name].map(u32::to_be_bytes);
-        self.output.extend_from_slice(&[a, b, c, d, e, f, g, h, i, j, k, l]);
-        let start = self.base.saturating_add(self.output.len());
-        let Some(value_span) = Span::new(start, value.len()) else { return Err(TreeError::Truncated { offset }) };
-        self.properties.push(PropertyEntry { name: text, value: value_span });
+        let Some(name) = self.property_name(name) else { return Err(TreeError::BadName { offset }) };
+        let start = offset.saturating_add(12);
+        let left = start.saturating_sub(self.from);
+        let place = self.base.saturating_add(self.output.len()).saturating_add(left);
+        let Some(span) = Span::new(place, value.len()) else { return Err(TreeError::Truncated { offset }) };
+        self.properties.push(PropertyEntry { name: name.text, key: name.key, value: span });
         if let Some(node) = self.innermost() {
             node.count_property();
+            if name.is_compatible && node.compatible.is_empty() {
+                node.compatible = span;
+            }
         }
-        self.output.extend_from_slice(value);
-        self.pad();
+        self.clear_padding(start.saturating_add(value.len()), cursor.at);
         Ok(())
     }
 
     /// Reads the name of a property at an offset of the strings block, and returns its place among the names. `None` when it
     /// is none. The first names are remembered, since a tree uses few again and again.
-    fn property_name(&mut self, offset: u32) -> Option<Span> {
+    fn property_name(&mut self, offset: u32) -> Option<Name> {
         if let Some((_, known)) = self.known.iter().find(|(at, _)| *at == offset) {
             return Some(*known);
         }
         let text = terminated(self.strings.get(usize::try_from(offset).ok()?..)?)?;
         let span = Span::add(text, &mut self.names).filter(|_| is_property_name(text))?;
+        let name = Name { text: span, key: Key::of(text), is_compatible: text == b"compatible" };
         if self.known.len() < MAX_KNOWN {
-            self.known.push((offset, span));
+            self.known.push((offset, name));
         }
-        Some(span)
+        Some(name)
     }
 
     /// Closes the innermost node; `None` when none is open.
@@ -318,7 +338,6 @@ impl Walk<'_> {
         let end = u32::try_from(self.nodes.len()).ok()?;
         self.innermost()?.end = end;
         self.open.pop();
-        self.push(END_NODE);
         Some(())
     }
 
@@ -327,12 +346,18 @@ impl Walk<'_> {
         self.nodes.get_mut(usize::try_from(number).ok()?)
     }
 
-    fn push(&mut self, word: u32) {
-        self.output.extend_from_slice(&word.to_be_bytes());
+    /// Copies the structure block up to `start`, and goes on from `end`.
+    fn leave_out(&mut self, start: usize, end: usize) {
+        self.output.extend_from_slice(self.structure.get(self.from..start).unwrap_or_default());
+        self.from = end;
     }
 
-    fn pad(&mut self) {
-        let padding = self.output.len().wrapping_neg() & 3;
-        self.output.extend_from_slice([0; 3].get(..padding).unwrap_or_default());
+    /// Writes zeroes for what is not zero between a name or value and the next token.
+    fn clear_padding(&mut self, start: usize, end: usize) {
+        let padding = self.structure.get(start..end).unwrap_or_default();
+        if padding.iter().any(|byte| *byte != 0) {
+            self.leave_out(start, end);
+            self.output.extend_from_slice([0; 4].get(..padding.len()).unwrap_or_default());
+        }
     }
 }

@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
+use super::blob::MAX_DEPTH;
 use super::error::TreeError;
 use crate::addr::PaRange;
 
@@ -25,10 +26,20 @@ impl Span {
         blob.get(start..start.saturating_add(to_usize(self.size))).unwrap_or_default()
     }
 
+    /// Tells whether it has no bytes.
+    pub(super) fn is_empty(self) -> bool {
+        self.size == 0
+    }
+
     /// Returns the piece of the names.
     fn text(self, names: &str) -> &str {
         let start = to_usize(self.start);
         names.get(start..start.saturating_add(to_usize(self.size))).unwrap_or_default()
+    }
+
+    /// Tells whether the piece of the names is a name.
+    fn is(self, name: &str, names: &str) -> bool {
+        to_usize(self.size) == name.len() && self.bytes(names.as_bytes()) == name.as_bytes()
     }
 
     /// Adds a name to the names and returns where it is.
@@ -57,6 +68,20 @@ pub(super) struct NodeEntry {
     first_property: u32,
     /// How many properties it has.
     property_count: u32,
+    /// The value of `compatible`, a piece of the blob; empty without one.
+    pub(super) compatible: Span,
+}
+
+/// What tells most names apart: length, first and last byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key(u32);
+
+impl Key {
+    /// Returns a name's key.
+    pub(super) fn of(name: &[u8]) -> Self {
+        let [first, last] = [name.first(), name.last()].map(|byte| u32::from(byte.copied().unwrap_or(0)));
+        Self((u32::try_from(name.len()).unwrap_or(u32::MAX) << 16) | (first << 8) | last)
+    }
 }
 
 /// A property.
@@ -64,6 +89,8 @@ pub(super) struct NodeEntry {
 pub(super) struct PropertyEntry {
     /// Its name, a piece of [`Index::names`].
     pub(super) name: Span,
+    /// The name's key.
+    pub(super) key: Key,
     /// Its value, a piece of the blob.
     pub(super) value: Span,
 }
@@ -112,15 +139,19 @@ impl Index {
 
     /// Finds a property of a node by its name.
     pub(super) fn property(&self, number: u32, name: &str) -> Option<&PropertyEntry> {
-        // Nodes have few properties, and most names differ in length already.
-        let is_it =
-            |entry: &&PropertyEntry| to_usize(entry.name.size) == name.len() && entry.name.text(&self.names) == name;
-        self.properties(number).iter().find(is_it)
+        // Nodes have few properties.
+        let key = Key::of(name.as_bytes());
+        self.properties(number).iter().find(|entry| entry.key == key && entry.name.is(name, &self.names))
     }
 
     /// Returns a node's name.
     pub(super) fn node_name(&self, number: u32) -> &str {
         self.node(number).map_or("", |node| node.name.text(&self.names))
+    }
+
+    /// Tells whether a node has this name.
+    pub(super) fn is_called(&self, number: u32, name: &str) -> bool {
+        self.node(number).is_some_and(|node| node.name.is(name, &self.names))
     }
 
     /// Returns a property's name.
@@ -163,7 +194,7 @@ impl Index {
             let mut rest = own;
             while let Some((entry, others)) = rest.split_first() {
                 let same = |other: &PropertyEntry| {
-                    other.name.size == entry.name.size && other.name.text(&self.names) == entry.name.text(&self.names)
+                    other.key == entry.key && other.name.is(entry.name.text(&self.names), &self.names)
                 };
                 if others.iter().any(same) {
                     return Some(entry.name.text(&self.names));
@@ -179,20 +210,26 @@ impl Index {
 
     /// Returns a node's path.
     pub(super) fn path(&self, number: u32) -> String {
-        let mut names = Vec::new();
+        // A node is at most so deep that its parser accepts it.
+        let mut names = [""; MAX_DEPTH];
+        let mut size = 0usize;
         let mut at = number;
-        while let Some(node) = self.node(at).filter(|_| at != 0) {
-            names.push(node.name.text(&self.names));
+        let mut depth = 0usize;
+        while let (Some(node), Some(name)) = (self.node(at).filter(|_| at != 0), names.get_mut(depth)) {
+            *name = node.name.text(&self.names);
+            size = size.saturating_add(name.len()).saturating_add(1);
+            depth = depth.saturating_add(1);
             at = node.parent;
         }
-        if names.is_empty() {
+        if depth == 0 {
             return "/".into();
         }
-        names.iter().rev().fold(String::new(), |mut path, name| {
+        let mut path = String::with_capacity(size);
+        for name in names.iter().take(depth).rev() {
             path.push('/');
             path.push_str(name);
-            path
-        })
+        }
+        path
     }
 }
 
@@ -200,7 +237,8 @@ impl NodeEntry {
     /// A node that has no properties yet; its subtree's end is not known.
     pub(super) fn new(name: Span, parent: u32, first_property: usize) -> Self {
         let first_property = u32::try_from(first_property).unwrap_or(u32::MAX);
-        Self { name, parent, end: 0, first_property, property_count: 0 }
+        let compatible = Span { start: 0, size: 0 };
+        Self { name, parent, end: 0, first_property, property_count: 0, compatible }
     }
 
     /// Counts a property that belongs to this node.

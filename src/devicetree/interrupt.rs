@@ -190,10 +190,9 @@ impl<'a> Node<'a> {
     /// anything behind it may raise. Entries that lead to another map are that map's.
     pub fn interrupt_map(self) -> Vec<Interrupt<'a>> {
         let mut found = Vec::new();
+        let Some(map) = self.property("interrupt-map") else { return found };
         let cells = self.map_address_cells(2).ok().zip(self.interrupt_cells().ok());
-        let (Some(map), Some((address_cells, interrupt_cells))) = (self.property("interrupt-map"), cells) else {
-            return found;
-        };
+        let Some((address_cells, interrupt_cells)) = cells else { return found };
         let mut cells = map.cells();
         while cells.len() != 0 && found.len() < MAX_ENTRIES {
             let key = Cells::take(&mut cells, address_cells).and(Cells::take(&mut cells, interrupt_cells));

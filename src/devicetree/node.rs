@@ -105,7 +105,7 @@ impl<'a> Node<'a> {
 
     /// Returns the child with exactly this name.
     pub fn child(self, name: &str) -> Option<Self> {
-        self.children().find(|child| child.name() == name)
+        self.children().find(|child| self.tree.index.is_called(child.number, name))
     }
 
     /// Returns this node and all below it, depth first.
@@ -132,7 +132,8 @@ impl<'a> Node<'a> {
 
     /// Tells whether `compatible` has this string.
     pub fn is_compatible(self, with: &str) -> bool {
-        self.property("compatible").is_some_and(|list| list.has_string(with))
+        let value = self.tree.index.node(self.number).map(|node| node.compatible.bytes(&self.tree.blob));
+        value.is_some_and(|value| Property { name: "compatible", value }.has_string(with))
     }
 
     /// Returns what `status` says of this node alone.
@@ -226,8 +227,17 @@ impl<'a> Property<'a> {
 
     /// Tells whether a list of NUL-terminated strings has this one.
     pub fn has_string(self, text: &str) -> bool {
-        let Some(list) = self.value.strip_suffix(&[0]) else { return false };
-        list.len() >= text.len() && list.split(|byte| *byte == 0).any(|part| part == text.as_bytes())
+        let text = text.as_bytes();
+        let mut list = self.value;
+        // Each turn takes a byte at least.
+        while list.len() > text.len() {
+            if list.get(text.len()) == Some(&0) && list.starts_with(text) && self.value.ends_with(&[0]) {
+                return !text.contains(&0);
+            }
+            let Some(end) = list.iter().position(|byte| *byte == 0) else { return false };
+            list = list.get(end.saturating_add(1)..).unwrap_or_default();
+        }
+        false
     }
 
     /// Returns the value's 32-bit cells; bytes behind the last whole one are left out.

@@ -79,8 +79,8 @@ pub(super) fn psci(tree: &DeviceTree) -> Option<Psci> {
         let found = VERSIONS.iter().find(|(compatible, _)| node.is_compatible(compatible));
         found.map(|(_, version)| *version)
     };
-    let (node, version) =
-        tree.nodes().filter(|node| node.is_enabled()).find_map(|node| Some((node, version_of(node)?)))?;
+    let enabled = |(node, _): &(Node<'_>, PsciVersion)| node.is_enabled();
+    let (node, version) = tree.nodes().filter_map(|node| Some((node, version_of(node)?))).find(enabled)?;
     let conduit = match node.property("method").and_then(Property::as_str) {
         Some("smc") => Conduit::Smc,
         Some("hvc") => Conduit::Hvc,

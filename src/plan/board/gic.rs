@@ -25,8 +25,8 @@ const ALIASED_OFFSET: u64 = 0xf000;
 /// Reads the first GIC of the tree.
 pub(super) fn read(tree: &DeviceTree) -> Result<Gic, BoardError> {
     let is_any = |node: &Node<'_>, names: &[&str]| names.iter().any(|name| node.is_compatible(name));
-    let mut enabled = tree.nodes().filter(|node| node.is_enabled());
-    let node = enabled.find(|node| is_any(node, &V2) || is_any(node, &V3)).ok_or(BoardError::NoGic)?;
+    let is_gic = |node: &Node<'_>| is_any(node, &V2) || is_any(node, &V3);
+    let node = tree.nodes().find(|node| is_gic(node) && node.is_enabled()).ok_or(BoardError::NoGic)?;
     let entries = node.reg().unwrap_or_default();
     let regions: Vec<PaRange> = entries.iter().filter_map(RegEntry::range).collect();
     let version = if is_any(&node, &V3) { v3(node, &regions)? } else { v2(node, &regions)? };
@@ -155,8 +155,7 @@ fn nothing_beside_the_virtual_interface(tree: &DeviceTree, node: Node<'_>, gic: 
 /// Reads the generic timer's PPIs.
 pub(super) fn timer(tree: &DeviceTree, gic: &Gic) -> Result<Timer, BoardError> {
     let is_timer = |node: &Node<'_>| node.is_compatible("arm,armv8-timer") || node.is_compatible("arm,armv7-timer");
-    let mut enabled = tree.nodes().filter(|node| node.is_enabled());
-    let node = enabled.find(is_timer).ok_or(BoardError::NoTimer)?;
+    let node = tree.nodes().find(|node| is_timer(node) && node.is_enabled()).ok_or(BoardError::NoTimer)?;
     let interrupts = node.interrupts().map_err(|_| BoardError::NoTimer)?;
     let names: Vec<&str> = node.property("interrupt-names").into_iter().flat_map(Property::strings).collect();
     let line = |name: &str, place: usize| {
