@@ -25,10 +25,10 @@ pub fn clean_invalidate(start: Va, size: u64) {
     let line = line();
     let mut at = start.get() & !(line - 1);
     let end = start.get() + size;
-    while size != 0 && at + 8 * line <= end {
+    while size != 0 && at + 32 * line <= end {
         // SAFETY: maintenance by address changes no contents that the coherent view has.
         unsafe {
-            asm!(".rept 8", "dc civac, {at}", "add {at}, {at}, {line}", ".endr", at = inout(reg) at, line = in(reg) line,
+            asm!(".rept 32", "dc civac, {at}", "add {at}, {at}, {line}", ".endr", at = inout(reg) at, line = in(reg) line,
                 options(nostack));
         }
     }
@@ -100,8 +100,8 @@ pub unsafe fn zero_and_clean(start: Va, size: u64) {
 pub unsafe fn copy_and_clean(source: &[u8], start: Va) {
     let size = source.len() as u64;
     let (head, lines) = parts(start, size, LINE);
-    // A turn moves four lines.
-    let bulk = lines / 4 * 4 * LINE;
+    // A turn moves eight lines.
+    let bulk = lines / 8 * 8 * LINE;
     if line() < LINE || bulk == 0 {
         // SAFETY: the caller gave up the range; what it gave up is no part of `source`.
         unsafe { core::ptr::copy_nonoverlapping(source.as_ptr(), start.get() as *mut u8, source.len()) };
@@ -117,7 +117,7 @@ pub unsafe fn copy_and_clean(source: &[u8], start: Va) {
     unsafe {
         asm!(
             "2:",
-            ".rept 4",
+            ".rept 8",
             "ldp {a}, {b}, [{from}], #16",
             "ldp {c}, {d}, [{from}], #16",
             "ldp {e}, {f}, [{from}], #16",

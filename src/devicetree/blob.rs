@@ -2,6 +2,7 @@
 //! Validates a blob and rewrites it in normal form (Devicetree Specification, chapter 5). Trusts nothing.
 
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::cursor::{Cursor, terminated};
@@ -17,8 +18,8 @@ pub const MAX_NAME: usize = 255;
 /// The size of the header of version 17, in bytes.
 pub const HEADER_SIZE: usize = 40;
 
-/// The most names of properties that are remembered.
-const MAX_KNOWN: usize = 64;
+/// The most names of properties that are remembered, a power of two.
+const MAX_KNOWN: usize = 128;
 
 pub(super) const MAGIC: u32 = 0xd00d_feed;
 pub(super) const BEGIN_NODE: u32 = 1;
@@ -132,7 +133,7 @@ pub(super) fn normalise(bytes: &[u8]) -> Result<Normalised, TreeError> {
         names: String::with_capacity(structure.len() / 4),
         nodes: Vec::new(),
         properties: Vec::with_capacity(structure.len() / 32),
-        known: Vec::with_capacity(MAX_KNOWN),
+        known: vec![None; MAX_KNOWN],
         open: Vec::new(),
     };
     walk.run()?;
@@ -225,8 +226,8 @@ struct Walk<'a> {
     names: String,
     nodes: Vec<NodeEntry>,
     properties: Vec<PropertyEntry>,
-    /// Names of properties with their offsets in the strings block.
-    known: Vec<(u32, Name)>,
+    /// Names of properties with their offsets in the strings block, each at the place that its offset gives.
+    known: Vec<Option<(u32, Name)>>,
     /// Numbers of the nodes that are open, the innermost last.
     open: Vec<u32>,
 }
@@ -319,16 +320,19 @@ impl Walk<'_> {
     }
 
     /// Reads the name of a property at an offset of the strings block, and returns its place among the names. `None` when it
-    /// is none. The first names are remembered, since a tree uses few again and again.
+    /// is none. The last names are remembered, since a tree uses few again and again.
     fn property_name(&mut self, offset: u32) -> Option<Name> {
-        if let Some((_, known)) = self.known.iter().find(|(at, _)| *at == offset) {
+        let place = usize::try_from(offset).ok()? & MAX_KNOWN.saturating_sub(1);
+        if let Some(Some((at, known))) = self.known.get(place)
+            && *at == offset
+        {
             return Some(*known);
         }
         let text = terminated(self.strings.get(usize::try_from(offset).ok()?..)?)?;
         let span = Span::add(text, &mut self.names).filter(|_| is_property_name(text))?;
         let name = Name { text: span, key: Key::of(text), is_compatible: text == b"compatible" };
-        if self.known.len() < MAX_KNOWN {
-            self.known.push((offset, name));
+        if let Some(known) = self.known.get_mut(place) {
+            *known = Some((offset, name));
         }
         Some(name)
     }

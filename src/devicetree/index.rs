@@ -77,10 +77,14 @@ pub(super) struct NodeEntry {
 pub(super) struct Key(u32);
 
 impl Key {
-    /// Returns a name's key.
+    /// Returns a name's key; most names are known when this is compiled.
+    #[inline(always)]
     pub(super) fn of(name: &[u8]) -> Self {
-        let [first, last] = [name.first(), name.last()].map(|byte| u32::from(byte.copied().unwrap_or(0)));
-        Self((u32::try_from(name.len()).unwrap_or(u32::MAX) << 16) | (first << 8) | last)
+        let size = u32::try_from(name.len()).unwrap_or(u32::MAX) << 16;
+        match name {
+            [first, .., last] => Self(size | (u32::from(*first) << 8) | u32::from(*last)),
+            _ => Self(size),
+        }
     }
 }
 
@@ -137,10 +141,9 @@ impl Index {
         range.and_then(|range| self.properties.get(range)).unwrap_or_default()
     }
 
-    /// Finds a property of a node by its name.
-    pub(super) fn property(&self, number: u32, name: &str) -> Option<&PropertyEntry> {
+    /// Finds a property of a node by its name and the name's key.
+    pub(super) fn property(&self, number: u32, name: &str, key: Key) -> Option<&PropertyEntry> {
         // Nodes have few properties.
-        let key = Key::of(name.as_bytes());
         self.properties(number).iter().find(|entry| entry.key == key && entry.name.is(name, &self.names))
     }
 

@@ -5,7 +5,7 @@ use alloc::string::String;
 use core::fmt;
 
 use super::DeviceTree;
-use super::index::PropertyEntry;
+use super::index::{Key, PropertyEntry};
 
 /// A node of a tree: a cheap handle. Two are equal when they are the same place of the same tree.
 #[derive(Clone, Copy)]
@@ -121,8 +121,13 @@ impl<'a> Node<'a> {
     }
 
     /// Returns a property by its name.
+    #[inline(always)]
     pub fn property(self, name: &str) -> Option<Property<'a>> {
-        self.tree.index.property(self.number, name).map(|entry| self.read(entry))
+        self.property_by_key(name, Key::of(name.as_bytes()))
+    }
+
+    fn property_by_key(self, name: &str, key: Key) -> Option<Property<'a>> {
+        self.tree.index.property(self.number, name, key).map(|entry| self.read(entry))
     }
 
     /// Returns the strings of `compatible`, the most specific first.
