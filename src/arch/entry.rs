@@ -84,7 +84,8 @@ boot_entry:
     add     x0, x0, #64
     b       5b
 6:
-    mov     x0, x20
+    // Nothing was written to the text, which ends on a page.
+    adrp    x0, __text_end
     adrp    x1, __image_end
     bl      clean_invalidate
     adrp    x0, boot_stack
