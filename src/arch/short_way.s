@@ -24,6 +24,8 @@
     b.hs    irq_slow
     ldr     x4, [x0, #{groups}]
     ldr     w4, [x4]
+    ldr     w3, [x0, #{taken}]
+    and     w4, w4, w3
     ubfx    x3, x2, #60, #1             // the group
     lsr     w4, w4, w3
     tbz     w4, #0, irq_slow

@@ -55,6 +55,7 @@ global_asm!(
     gicc_dir = const Hot::GICC_DIR,
     gich = const Hot::GICH,
     below = const PerCpu::SHORT_WAY_BELOW,
+    taken = const PerCpu::SHORT_WAY_GROUPS,
     irq_count = const PerCpu::IRQ_COUNT,
     kick_count = const PerCpu::KICK_COUNT,
     lrs_for_sgi = const PerCpu::LRS_FOR_SGI,

@@ -191,6 +191,9 @@ impl PerCpu {
     /// Where the vectors find which priorities may take the short way into a list register.
     pub const SHORT_WAY_BELOW: usize =
         offset_of!(Self, local) + offset_of!(Local, interface) + CpuInterface::SHORT_WAY_BELOW;
+    /// ... which groups may.
+    pub const SHORT_WAY_GROUPS: usize =
+        offset_of!(Self, local) + offset_of!(Local, interface) + CpuInterface::SHORT_WAY_GROUPS;
     /// ... which list registers must be free for an SGI to take it.
     pub const LRS_FOR_SGI: usize = offset_of!(Self, local) + offset_of!(Local, interface) + CpuInterface::LRS_FOR_SGI;
     /// ... the counter of interrupts.

@@ -46,9 +46,11 @@ pub struct CpuInterface {
     /// Whether the vCPU takes interrupts.
     is_running: bool,
     /// Only priorities below this may take the short way into a list register: that of the best one that waits for a
-    /// list register, 0x100 when none waits; 0 while the vCPU is off, or while interrupts wait and the guest does not take
-    /// both groups: one that it does not take would keep others out of the last list register.
+    /// list register, 0x100 when none waits, 0 while the vCPU is off.
     short_way_below: u32,
+    /// Only these groups may take it, one bit each: both, or those that the guest takes while more is pending than there are
+    /// list registers. One that it does not take would keep others out of the last one.
+    short_way_groups: u32,
     /// The list registers, one bit each, of which the first may take an SGI when all are free; 0 while the vCPU is off or
     /// maintenance is wanted.
     lrs_for_sgi: u32,
@@ -63,6 +65,8 @@ pub struct CpuInterface {
 impl CpuInterface {
     /// Where the vectors find which priorities may take the short way, as 32 bits.
     pub const SHORT_WAY_BELOW: usize = core::mem::offset_of!(Self, short_way_below);
+    /// ... and which groups, as 32 bits.
+    pub const SHORT_WAY_GROUPS: usize = core::mem::offset_of!(Self, short_way_groups);
     /// ... and which list registers must be free for an SGI to take it, as 32 bits.
     pub const LRS_FOR_SGI: usize = core::mem::offset_of!(Self, lrs_for_sgi);
 
@@ -76,6 +80,7 @@ impl CpuInterface {
             all_lrs: (1 << lr_count) - 1,
             is_running: false,
             short_way_below: 0,
+            short_way_groups: 0b11,
             lrs_for_sgi: 0,
             maintenance: Maintenance::NONE,
             spilled: [0; 32],
@@ -97,7 +102,7 @@ impl CpuInterface {
         let template = bank.irq(intid.get() & 31).template();
         let deliverable = template.is_hardware()
             && u32::from(template.priority()) < self.short_way_below
-            && vgic.groups.load(SeqCst) >> template.group() & 1 == 1;
+            && (vgic.groups.load(SeqCst) & self.short_way_groups) >> template.group() & 1 == 1;
         deliverable.then(|| template.pending())
     }
 
@@ -194,6 +199,7 @@ impl CpuInterface {
         vgic.online.fetch_or(VcpuMask::of(self.me).bits(), SeqCst);
         self.is_running = true;
         self.short_way_below = ALL_PRIORITIES;
+        self.short_way_groups = 0b11;
         self.note_maintenance(Maintenance::NONE);
         let enable = shared.bank.enable.load(SeqCst) & shared.bank.linked;
         if enable != 0 {

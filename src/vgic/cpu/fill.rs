@@ -44,11 +44,8 @@ impl CpuInterface {
             wanted = wanted.and(Maintenance::NO_PENDING);
         }
         // Priorities are in bits 23:16 of a rank.
-        self.short_way_below = match queue.left_out {
-            _ if excluded != 0 => 0,
-            None => ALL_PRIORITIES,
-            Some(rank) => (rank >> 16).max(1),
-        };
+        self.short_way_below = queue.left_out.map_or(ALL_PRIORITIES, |rank| (rank >> 16).max(1));
+        self.short_way_groups = 0b11 & !excluded;
         for group in 0..2 {
             if excluded >> group & 1 == 1 {
                 wanted = wanted.and(Maintenance::group_enabled(group));
