@@ -310,7 +310,7 @@ impl Walk<'_> {
         let Some(span) = Span::new(place, value.len()) else { return Err(TreeError::Truncated { offset }) };
         self.properties.push(PropertyEntry { name: name.text, key: name.key, value: span });
         if let Some(node) = self.innermost() {
-            node.count_property();
+            node.count_property(name.key);
             if name.is_compatible && node.compatible.is_empty() {
                 node.compatible = span;
             }

@@ -68,6 +68,8 @@ pub(super) struct NodeEntry {
     first_property: u32,
     /// How many properties it has.
     property_count: u32,
+    /// The bits of its properties' keys.
+    keys: u32,
     /// The value of `compatible`, a piece of the blob; empty without one.
     pub(super) compatible: Span,
 }
@@ -85,6 +87,11 @@ impl Key {
             [first, .., last] => Self(size | (u32::from(*first) << 8) | u32::from(*last)),
             _ => Self(size),
         }
+    }
+
+    /// Returns one of 32 bits: a node without it has no property of this key.
+    fn bit(self) -> u32 {
+        1 << ((self.0 ^ (self.0 >> 8) ^ (self.0 >> 16)) & 31)
     }
 }
 
@@ -143,8 +150,12 @@ impl Index {
 
     /// Finds a property of a node by its name and the name's key.
     pub(super) fn property(&self, number: u32, name: &str, key: Key) -> Option<&PropertyEntry> {
+        let node = self.node(number).filter(|node| node.keys & key.bit() != 0)?;
         // Nodes have few properties.
-        self.properties(number).iter().find(|entry| entry.key == key && entry.name.is(name, &self.names))
+        self.properties
+            .get(node.property_range())?
+            .iter()
+            .find(|entry| entry.key == key && entry.name.is(name, &self.names))
     }
 
     /// Returns a node's name.
@@ -241,11 +252,12 @@ impl NodeEntry {
     pub(super) fn new(name: Span, parent: u32, first_property: usize) -> Self {
         let first_property = u32::try_from(first_property).unwrap_or(u32::MAX);
         let compatible = Span { start: 0, size: 0 };
-        Self { name, parent, end: 0, first_property, property_count: 0, compatible }
+        Self { name, parent, end: 0, first_property, property_count: 0, keys: 0, compatible }
     }
 
     /// Counts a property that belongs to this node.
-    pub(super) fn count_property(&mut self) {
+    pub(super) fn count_property(&mut self, key: Key) {
+        self.keys |= key.bit();
         self.property_count = self.property_count.saturating_add(1);
     }
 
