@@ -13,8 +13,8 @@
 //! [`MAX_DEPTH`] is below the 63 levels that `all_nodes` can hold. Nothing else of `fdt` is used, because it panics on
 //! what a valid tree may lack (`chosen`, `cpus`, `memory`, `root`), on short values (`cell_sizes`), recurses (`children`,
 //! `find_node`), takes any prefix for a match (`find_node`), or is too narrow (`interrupts` knows one and two cells, `reg`
-//! knows neither `ranges` nor three cells). The board's nodes are not read a second time: boot would take a third longer
-//! over its tree.
+//! knows neither `ranges` nor three cells). The board's nodes are not read a second time at boot, for what that costs; the
+//! tests read them so.
 //!
 //! So parsing is O(n log n) in the size of the blob, a [`Node`] is an index, and every walk ends: a parent's index is
 //! below its child's, and lists that a tree chooses the length of are bounded by [`MAX_ENTRIES`].
