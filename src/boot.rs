@@ -16,7 +16,7 @@ use core::fmt;
 use ::log::{error, info, warn};
 
 use crate::addr::{PAGE_SIZE, Pa, PaRange, Va};
-use crate::arch::entry::FOOTPRINT;
+use crate::arch::entry::{self, FOOTPRINT};
 use crate::arch::mmu::{AddressSpace, Use};
 use crate::arch::sysreg::wfi;
 use crate::arch::{cache, cpu, mmu, probe, timer, vectors};
@@ -191,7 +191,6 @@ fn map_self(space: &mut AddressSpace, own: PaRange) -> Result<(), mmu::MapError>
     unsafe extern "C" {
         static __text_end: [u8; 0];
         static __rodata_end: [u8; 0];
-        static boot_stack_guard: [u8; 0];
     }
     let text_end = Pa::new((&raw const __text_end) as u64);
     let rodata_end = Pa::new((&raw const __rodata_end) as u64);
@@ -208,7 +207,9 @@ fn map_self(space: &mut AddressSpace, own: PaRange) -> Result<(), mmu::MapError>
     let translation = space.translation();
     // SAFETY: the image, its data, this stack and the heap are mapped at their physical addresses.
     unsafe { mmu::enable(translation) };
-    space.unmap_page(Pa::new((&raw const boot_stack_guard) as u64));
+    for guard in entry::boot_stacks().guards {
+        space.unmap_page(guard);
+    }
     Ok(())
 }
 

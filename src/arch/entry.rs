@@ -4,11 +4,15 @@
 
 use core::arch::global_asm;
 
+use crate::addr::{PAGE_SIZE, Pa, Va};
+
 /// Bytes that the header asks the loader to keep free from the image's start: the image and the hypervisor's heap.
 pub const FOOTPRINT: u64 = 2 << 20;
 
-/// Size of the boot CPU's stack in bytes; secondary CPUs have stacks of their own on the heap.
-pub const BOOT_STACK: usize = 32 << 10;
+/// Size of the boot CPU's stack in bytes, which serves its exits too; secondary CPUs have theirs on the heap.
+pub const BOOT_STACK: usize = 24 << 10;
+/// Size in bytes of the stack on which a CPU reports a fault of its own.
+pub const EMERGENCY_STACK: usize = 8 << 10;
 
 // The header is that of Documentation/arch/arm64/booting in the Linux kernel. Flags: little endian, 4 KiB pages,
 // anywhere in memory.
@@ -179,6 +183,10 @@ secondary_entry:
 
     .section .bss
     .balign 4096
+    .global boot_emergency_guard
+boot_emergency_guard:
+    .skip   4096
+    .skip   {emergency_stack_size}
     .global boot_stack_guard
 boot_stack_guard:
     .skip   4096
@@ -187,6 +195,7 @@ boot_stack:
 "#,
     footprint = const FOOTPRINT,
     boot_stack_size = const BOOT_STACK,
+    emergency_stack_size = const EMERGENCY_STACK,
     boot = sym crate::boot::boot,
     secondary = sym crate::boot::secondary,
     taken = const super::secondary::TAKEN,
@@ -195,10 +204,35 @@ boot_stack:
     table_stride = const core::mem::size_of::<super::secondary::Slot>(),
 );
 
+/// The boot CPU's stacks, which grow downwards.
+pub struct BootStacks {
+    /// Pages to be made inaccessible, one below each stack.
+    pub guards: [Pa; 2],
+    /// Where its stack begins.
+    pub stack_top: Va,
+    /// Where its emergency stack begins.
+    pub emergency_top: Va,
+}
+
+/// Returns where the boot CPU's stacks are.
+pub fn boot_stacks() -> BootStacks {
+    unsafe extern "C" {
+        static boot_emergency_guard: [u8; 0];
+        static boot_stack_guard: [u8; 0];
+    }
+    let lower = (&raw const boot_emergency_guard) as u64;
+    let upper = (&raw const boot_stack_guard) as u64;
+    BootStacks {
+        guards: [Pa::new(lower), Pa::new(upper)],
+        stack_top: Va::new(upper + PAGE_SIZE + BOOT_STACK as u64),
+        emergency_top: Va::new(upper),
+    }
+}
+
 /// Returns where the image was loaded.
-pub fn image_start() -> crate::addr::Pa {
+pub fn image_start() -> Pa {
     unsafe extern "C" {
         static __image_start: [u8; 0];
     }
-    crate::addr::Pa::new((&raw const __image_start) as u64)
+    Pa::new((&raw const __image_start) as u64)
 }

@@ -67,8 +67,8 @@ pub enum MapError {
     Conflict(Pa),
 }
 
-/// Tables for the time before there is a heap: the hypervisor's own block, the device tree and their upper levels.
-const EARLY_TABLES: usize = 10;
+/// Tables for the time before there is a heap: one of each level, for the hypervisor's own block.
+const EARLY_TABLES: usize = 4;
 
 #[repr(C, align(4096))]
 struct Early(UnsafeCell<[[u64; 512]; EARLY_TABLES]>);

@@ -5,6 +5,7 @@ use log::error;
 
 use super::leak;
 use crate::addr::{PAGE_SIZE, Pa, Va};
+use crate::arch::entry::{self, BootStacks, EMERGENCY_STACK};
 use crate::arch::mmu::{AddressSpace, MapError, Use};
 use crate::arch::secondary::{self, Translation};
 use crate::arch::smc::Firmware;
@@ -22,7 +23,7 @@ use crate::vgic::CpuInterface;
 /// Pages of a CPU's stack.
 const STACK_PAGES: u64 = 4;
 /// Pages of the stack on which a CPU reports a fault of its own.
-const EMERGENCY_PAGES: u64 = 2;
+const EMERGENCY_PAGES: u64 = EMERGENCY_STACK as u64 / PAGE_SIZE;
 /// How long all secondary CPUs together may take to come up.
 const START_MILLISECONDS: u64 = 1000;
 
@@ -59,11 +60,15 @@ fn prepare(
     vcpu: Option<VcpuId>,
     own: Option<AddressSpace>,
 ) -> Result<Prepared, MapError> {
-    let emergency = stack(space, EMERGENCY_PAGES)?;
-    let stack = stack(space, STACK_PAGES)?;
-    let (window, translation) = match own {
-        Some(mut own) => (own.window()?, own.translation()),
-        None => (space.window()?, space.translation()),
+    let (stack, emergency, window, translation) = match own {
+        Some(mut own) => {
+            let (stack, emergency) = stacks(space)?;
+            (stack, emergency, own.window()?, own.translation())
+        }
+        None => {
+            let BootStacks { stack_top, emergency_top, .. } = entry::boot_stacks();
+            (stack_top, emergency_top, space.window()?, space.translation())
+        }
     };
     // The CPU reads its own when it arrives.
     let features = Features::read();
@@ -75,11 +80,14 @@ fn prepare(
     Ok(Prepared { cpu, translation })
 }
 
-/// Takes a stack with an inaccessible page below it; returns its top.
-fn stack(space: &mut AddressSpace, pages: u64) -> Result<Va, MapError> {
-    let bottom = memory::pages(pages + 1, 1).ok_or(MapError::OutOfTables)?;
-    space.unmap_page(bottom);
-    Ok(Va::new(bottom.get() + (pages + 1) * PAGE_SIZE))
+/// Takes a stack and an emergency stack, each with an inaccessible page below it; returns their tops. They are one block,
+/// since the heap hands out powers of two.
+fn stacks(space: &mut AddressSpace) -> Result<(Va, Va), MapError> {
+    let emergency_guard = memory::pages(1 + EMERGENCY_PAGES + 1 + STACK_PAGES, 1).ok_or(MapError::OutOfTables)?;
+    let guard = Pa::new(emergency_guard.get() + (1 + EMERGENCY_PAGES) * PAGE_SIZE);
+    space.unmap_page(emergency_guard);
+    space.unmap_page(guard);
+    Ok((Va::new(guard.get() + (1 + STACK_PAGES) * PAGE_SIZE), Va::new(guard.get())))
 }
 
 /// Starts a secondary CPU by the method that the tree names. It is not waited for.
