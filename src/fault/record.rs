@@ -164,7 +164,7 @@ impl fmt::Display for Named<'_> {
 /// A ring of `N` records (a power of two). One CPU pushes, the housekeeping CPU pops; neither waits. A full ring
 /// drops the new record and counts it.
 #[derive(Debug)]
-pub struct RecordRing<const N: usize = 64> {
+pub struct RecordRing<const N: usize = 32> {
     slots: [[AtomicU64; WORDS]; N],
     /// Records pushed since the start; written by the producer alone.
     head: AtomicUsize,

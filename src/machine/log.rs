@@ -12,7 +12,7 @@ use crate::config::LogLevel;
 use crate::driver::Uart;
 
 /// Bytes of text that are kept.
-pub const CAPACITY: usize = 16 << 10;
+pub const CAPACITY: usize = 8 << 10;
 
 /// The text, and how much of it was printed; both count from the first byte ever written.
 pub struct Text {
