@@ -34,10 +34,10 @@ impl FaultWindow {
             FaultPolicy::Stop => (0, 0),
             FaultPolicy::Restart { attempts, within_ms } => (attempts, within_ms),
         };
-        let ticks = u128::from(within_ms) * u128::from(frequency) / 1000;
+        let (seconds, rest) = (within_ms / 1000, within_ms % 1000);
         Self {
             attempts: usize::try_from(attempts).unwrap_or(MAX_ATTEMPTS).min(MAX_ATTEMPTS),
-            within_ticks: u64::try_from(ticks).unwrap_or(u64::MAX),
+            within_ticks: seconds.saturating_mul(frequency).saturating_add(rest.saturating_mul(frequency) / 1000),
             times: [0; MAX_ATTEMPTS],
             count: 0,
             oldest: 0,

@@ -224,7 +224,7 @@ impl Direct {
             enable: AtomicU32::new(0),
         };
         let mut ids: Vec<Intid> = owned.iter().map(|line| line.intid).collect();
-        ids.sort_unstable();
+        crate::order::sort(&mut ids);
         ids.dedup();
         let vcpu = |_| Private { enable: AtomicU32::new(0), asleep: AtomicU32::new(1) };
         Self {

@@ -111,21 +111,27 @@ fn named(tree: &DeviceTree, gic: Node<'_>) -> Vec<Intid> {
         [0, number, ..] => number.checked_add(32).map(Intid::new).filter(|intid| intid.is_spi()),
         _ => None,
     };
-    let mut named: Vec<Intid> = Vec::new();
+    // One bit for each id: so they are in order, and each is there once.
+    let mut named = [0_u32; 32];
+    let mut name = |intid: Intid| {
+        if let Some(word) = named.get_mut(intid.index() >> 5) {
+            *word |= 1 << (intid.get() & 31);
+        }
+    };
     for node in tree.nodes() {
         let own = node.interrupts().unwrap_or_default();
         let mapped = node.interrupt_map();
         let of_gic = own.iter().chain(&mapped).filter(|interrupt| interrupt.controller == gic);
-        named.extend(of_gic.filter_map(|interrupt| spi(interrupt.cells())));
+        of_gic.filter_map(|interrupt| spi(interrupt.cells())).for_each(&mut name);
     }
     let mut messages = gic.property("mbi-ranges").into_iter().flat_map(Property::cells);
     while let (Some(first), Some(count)) = (messages.next(), messages.next()) {
         let range = first..first.saturating_add(count).min(1020);
-        named.extend(range.map(Intid::new).filter(|intid| intid.is_spi()));
+        range.map(Intid::new).filter(|intid| intid.is_spi()).for_each(&mut name);
     }
-    named.sort_unstable();
-    named.dedup();
-    named
+    let is_named =
+        |intid: &Intid| named.get(intid.index() >> 5).is_some_and(|word| word >> (intid.get() & 31) & 1 == 1);
+    (32..1020).map(Intid::new).filter(is_named).collect()
 }
 
 fn child(node: Node<'_>) -> GicChild {
