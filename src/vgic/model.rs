@@ -24,6 +24,8 @@ struct Irq {
     target: Option<usize>,
     /// GICv2 SGIs: who they are pending from.
     sources: u8,
+    /// It was once made pending by software.
+    by_software: bool,
 }
 
 impl Irq {
@@ -285,7 +287,7 @@ impl Pair {
             4 | 5 if linked && id < 32 && offline => return,
             // That it was taken may be noticed late (see the module).
             4 if linked && !irq.edge && irq.line => return,
-            4 => irq.latch = true,
+            4 => (irq.latch, irq.by_software) = (true, true),
             5 if !v2_sgi => irq.latch = false,
             6 if linked && id < 32 && offline => return,
             6 => irq.active = true,
@@ -305,6 +307,7 @@ impl Pair {
             self.route(cpu, id, cpu);
             self.right.shared[id].enabled = true;
             self.right.shared[id].latch = true;
+            self.right.shared[id].by_software = true;
         }
         let offset = self.word(word);
         self.board.write(cpu, 0x100 + offset, Word, 0xffff_ffff);
@@ -362,7 +365,8 @@ impl Pair {
         if linked && irq.enabled && irq.pending() && irq.line != high && (irq.edge || !high || irq.latch) {
             return;
         }
-        if linked && !irq.edge && high && irq.latch {
+        // So is that the guest has taken what software made pending, once the line is high as well.
+        if linked && !irq.edge && high && irq.by_software {
             return;
         }
         let irq = self.right.irq(cpu, id);
