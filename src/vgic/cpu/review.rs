@@ -103,6 +103,9 @@ impl CpuInterface {
                     None => {
                         let set_pending = mask & bank.linked & !merged;
                         machine.change(&HwBits { word, set_pending, ..HwBits::default() }.into());
+                        // Again here: who has it active may have taken the note for that of an earlier one, which was
+                        // taken, as long as it was not pending physically.
+                        bank.soft.fetch_or(set_pending & !bank.edge.load(SeqCst), SeqCst);
                     }
                 }
             }
