@@ -96,6 +96,11 @@ impl Irq {
         }
     }
 
+    /// Notes that nobody has it, whoever had it last.
+    pub fn forget_holder(&self) {
+        self.holder.store(NOBODY, SeqCst);
+    }
+
     /// Gives it back, if `me` has it.
     pub fn release(&self, me: VcpuId) {
         let _ = self.holder.compare_exchange(me.get(), NOBODY, SeqCst, SeqCst);

@@ -113,6 +113,10 @@ impl CpuInterface {
         let Some(bank) = vgic.bank(self.me, word).filter(|bank| bank.linked & mask != 0) else {
             return false;
         };
+        if bank.home.is_none() {
+            // It was not active physically: whoever had it in a list register has ended it, unseen.
+            bank.irq(intid.get() & 31).forget_holder();
+        }
         bank.latch.fetch_or(mask, SeqCst);
         if bank.enable.load(SeqCst) & mask == 0 {
             // Disabled on its way here.
