@@ -72,7 +72,7 @@ global_asm!(
     data_abort = sym crate::machine::quick::data_abort,
     system_register = sym crate::machine::quick::system_register,
     synchronous = sym crate::machine::exit::synchronous,
-    irq = sym crate::machine::quick::interrupt,
+    irq = sym crate::machine::exit::interrupt,
     fiq = sym crate::machine::exit::own_interrupt,
     serror = sym crate::machine::exit::serror,
     idle = sym crate::machine::idle::idle,

@@ -29,21 +29,21 @@ pub fn hypercall(frame: &mut Frame) {
 /// Any other synchronous exception from a guest. Of x19 to x29 only those that the instruction moves are in the frame.
 #[inline(never)]
 pub extern "C" fn synchronous(frame: &mut Frame, esr: u64) {
+    let this_cpu = PerCpu::current();
     // A guest that is being stopped may have lost its memory: what it tried is of no interest.
-    leave_if_stopping(PerCpu::current());
-    with_context(PerCpu::current(), |context| {
+    leave_if_stopping(this_cpu);
+    with_context(this_cpu, |context| {
         let action = dispatch(context, frame, esr);
         act(context, action);
     });
 }
 
-/// A physical interrupt while a guest runs.
-#[inline(never)]
-pub fn interrupt(interrupt: irqchip::Acknowledged) {
+/// A physical interrupt while a guest runs, acknowledged, that the vectors have not put into a list register.
+pub extern "C" fn interrupt(acknowledged: u32) {
     let this_cpu = PerCpu::current();
     // SAFETY: an exit handler of this CPU, the only one alive.
     let local = unsafe { this_cpu.local() };
-    interrupts::serve(this_cpu, local, interrupt);
+    interrupts::serve(this_cpu, local, irqchip::Acknowledged::new(acknowledged));
     leave_if_stopping(this_cpu);
 }
 

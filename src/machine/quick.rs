@@ -116,11 +116,6 @@ pub extern "C" fn system_register(frame: &mut Frame, esr: u64) {
     done(this_cpu, ExitReason::Sgi, esr);
 }
 
-/// A physical interrupt while a guest runs, acknowledged, that the vectors have not put into a list register.
-pub extern "C" fn interrupt(acknowledged: u32) {
-    exit::interrupt(irqchip::Acknowledged::new(acknowledged));
-}
-
 /// Counts the exit and goes on behind the trapped instruction.
 #[inline(always)]
 fn done(this_cpu: &PerCpu, reason: ExitReason, esr: u64) {

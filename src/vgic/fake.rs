@@ -446,10 +446,6 @@ impl Machine for Port<'_> {
         self.0.signalled.set(self.0.signalled.get() | vcpus.bits());
     }
 
-    fn enable(&mut self, word: usize, mask: u32) {
-        self.change(&HwChange::Enable { word, mask });
-    }
-
     fn active(&mut self, word: usize) -> u32 {
         (0..32).filter(|&bit| self.0.get_physical(self.1, 32 * word + bit).active).fold(0, |all, bit| all | 1 << bit)
     }

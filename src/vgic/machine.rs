@@ -92,7 +92,9 @@ pub trait Machine {
     /// Chooses the maintenance interrupts, and clears EOIcount.
     fn set_maintenance(&mut self, wanted: Maintenance);
     /// Enables SPIs of a word, or private interrupts of this CPU with word 0.
-    fn enable(&mut self, word: usize, mask: u32);
+    fn enable(&mut self, word: usize, mask: u32) {
+        self.change(&HwChange::Enable { word, mask });
+    }
     /// Changes the physical distributor.
     fn change(&mut self, change: &HwChange);
     /// Returns which SPIs of a word are physically active.

@@ -78,10 +78,6 @@ impl Machine for Runner {
         vcpus.iter().for_each(|vcpu| self.shared.signals[vcpu.index()].store(true, SeqCst));
     }
 
-    fn enable(&mut self, word: usize, mask: u32) {
-        panic!("nothing here has hardware, but {mask:#x} of word {word} was enabled");
-    }
-
     fn active(&mut self, _: usize) -> u32 {
         0
     }

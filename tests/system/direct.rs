@@ -8,32 +8,10 @@ use std::path::PathBuf;
 use regex::Regex;
 use system_tests::{Booted, Gic, Machine, Timing};
 
+use crate::interrupts::scenes;
+
 /// A counter of 1 GHz: under counted instructions one tick is one instruction, of any CPU.
 const COUNTED: &str = "cortex-a53,cntfrq=1000000000";
-
-/// The guest with two CPUs and the SPIs of all 32 virtio slots, which stay quiet without a driver.
-fn scenes() -> String {
-    let slots: Vec<String> = (0..32)
-        .map(|slot| format!("  {{ node = \"/virtio_mmio@{:x}\", unsafe-dma = true }},", 0xa00_0000 + slot * 0x200))
-        .collect();
-    format!(
-        r#"
-platform = "qemu-virt"
-[hypervisor]
-cpu = 2
-when-all-off = "power-off"
-[partition.guest]
-cpus       = [0, 1]
-memory     = "16M"
-kernel     = "guest:vgic"
-interrupts = "direct"
-devices = [
-{}
-]
-"#,
-        slots.join("\n")
-    )
-}
 
 /// Scenes that differ from the Non-secure side of QEMU's GIC in what is known: its ICC_PMR_EL1 is not shifted, since its
 /// boot loader leaves SCR_EL3.FIQ clear; and the console's line is an edge.
@@ -65,7 +43,7 @@ fn log(booted: &mut Booted, partition: Option<&str>) -> Vec<String> {
 fn a_direct_guest_sees_the_non_secure_side_of_a_real_gicv3() {
     let bare = Machine::bare("direct-bare", "vgic", "").gic(Gic::V3).smp(2).memory("256M");
     let bare_log = log(&mut bare.qemu(["-M", "secure=on"]).boot(), None);
-    let mut septum = Machine::with_config("direct-vgic", &scenes()).smp(3).memory("512M").boot();
+    let mut septum = Machine::with_config("direct-vgic", &scenes("direct")).smp(3).memory("512M").boot();
     let septum_log = log(&mut septum, Some("guest"));
     assert!(bare_log.len() >= 60, "the log has only {} lines", bare_log.len());
     let differ = bare_log.iter().zip(&septum_log).find(|(bare, septum)| bare != septum);
@@ -248,7 +226,7 @@ fn a_guest_that_claims_the_highest_priority_loses_its_memory_and_is_stopped() {
 /// the hypervisor.
 #[test]
 fn a_guest_that_ends_interrupts_of_others_breaks_nothing_but_their_order() {
-    let neighbour = scenes().replace("interrupts = \"direct\"\n", "").replace("cpu = 2", "cpu = 3");
+    let neighbour = scenes("virtual").replace("cpu = 2", "cpu = 3");
     let text = format!(
         r#"{neighbour}
 [partition.ender]

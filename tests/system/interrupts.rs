@@ -10,8 +10,9 @@ const LEAST_SCENES: usize = 20;
 /// Lines of the log without which nothing was compared.
 const LEAST_LINES: usize = 40;
 
-/// The guest with two CPUs and the SPIs of all 32 virtio slots, which stay quiet without a driver.
-fn config() -> String {
+/// The guest with two CPUs and the SPIs of all 32 virtio slots, which stay quiet without a driver. Its interrupts arrive as
+/// `interrupts` says.
+pub fn scenes(interrupts: &str) -> String {
     let slots: Vec<String> = (0..32)
         .map(|slot| format!("  {{ node = \"/virtio_mmio@{:x}\", unsafe-dma = true }},", 0xa00_0000 + slot * 0x200))
         .collect();
@@ -22,9 +23,10 @@ platform = "qemu-virt"
 cpu = 2
 when-all-off = "power-off"
 [partition.guest]
-cpus    = [0, 1]
-memory  = "16M"
-kernel  = "guest:vgic"
+cpus       = [0, 1]
+memory     = "16M"
+kernel     = "guest:vgic"
+interrupts = "{interrupts}"
 devices = [
 {}
 ]
@@ -61,7 +63,8 @@ fn assert_same_log(gic: Gic) {
     let mut bare = bare.boot();
     let bare_log = log(&mut bare, None);
     assert_eq!(bare.claims(None, "vgic").failed, [], "on the bare machine");
-    let septum = Machine::with_config(&format!("vgic-septum-{gic:?}"), &config()).gic(gic).smp(3).memory("512M");
+    let septum =
+        Machine::with_config(&format!("vgic-septum-{gic:?}"), &scenes("virtual")).gic(gic).smp(3).memory("512M");
     let mut septum = septum.boot();
     let septum_log = log(&mut septum, Some("guest"));
     assert!(bare_log.len() >= LEAST_LINES, "the log has only {} lines", bare_log.len());
