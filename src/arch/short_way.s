@@ -31,6 +31,20 @@
     tbz     w4, #0, irq_slow
     .endm
 
+    // In: x3 the bank of the vCPU's own interrupts. Out: w2 the one SGI that can be delivered, as a bit. To `irq_slow` when
+    // there is none or more than one. Clobbers w4.
+    .macro find_sgi
+    ldp     w2, w4, [x3, #{enable}]     // and what is latched
+    and     w2, w2, w4
+    ldr     w4, [x3, #{active}]
+    bic     w2, w2, w4
+    ands    w2, w2, #0xffff
+    b.eq    irq_slow
+    sub     w4, w2, #1
+    tst     w4, w2
+    b.ne    irq_slow
+    .endm
+
     // The end of the short way: count it, restore, return.
     .macro leave_short_way count
     ldr     x2, [x0, #\count]

@@ -43,15 +43,7 @@ sgi_v2:
     bics    wzr, w4, w3
     b.ne    irq_slow
     ldr     x3, [x0, #{private}]
-    ldp     w2, w4, [x3, #{enable}]     // and what is latched
-    and     w2, w2, w4
-    ldr     w4, [x3, #{active}]
-    bic     w2, w2, w4
-    ands    w2, w2, #0xffff
-    b.eq    irq_slow
-    sub     w4, w2, #1
-    tst     w4, w2
-    b.ne    irq_slow
+    find_sgi
     stp     x6, x7, [sp, #48]
     rbit    w4, w2
     clz     w4, w4                      // x4: the SGI

@@ -35,15 +35,7 @@ sgi_v3:
     ldr     w5, [x0, #{lrs_for_sgi}]
     cbz     w5, irq_slow
     ldr     x3, [x0, #{private}]
-    ldp     w2, w4, [x3, #{enable}]     // and what is latched
-    and     w2, w2, w4
-    ldr     w4, [x3, #{active}]
-    bic     w2, w2, w4
-    ands    w2, w2, #0xffff
-    b.eq    irq_slow
-    sub     w4, w2, #1
-    tst     w4, w2
-    b.ne    irq_slow
+    find_sgi
     mrs     x4, ich_elrsr_el2
     bics    wzr, w5, w4
     b.ne    irq_slow
